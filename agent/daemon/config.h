@@ -1,0 +1,60 @@
+/*
+ * What the operator set: defaults, then the configuration file, then the command line. Read once at start; constant afterwards.
+ *
+ *   # /etc/watari/watarid.conf
+ *   [watarid]
+ *   listen = 0.0.0.0:7788
+ *   state-dir = /var/lib/watari
+ *   run-dir = /run/watari
+ *   control = /run/watari/control.sock
+ *   host-name = h1                  ; default: the system's host name
+ *   mover-user = watari             ; default: watari, else nobody
+ *   [pools]
+ *   fast = /srv/vms                 ; NAME = DIRECTORY; the first is the default
+ *   [launch]
+ *   binary = /usr/bin/qemu-system-x86_64     ; may repeat; default: qemu-system-* in /usr/bin and /usr/libexec
+ *   allow-path = /srv/boot          ; kernels, firmware, ... outside pools that a launch may name; may repeat
+ */
+#ifndef WATARI_DAEMON_CONFIG_H
+#define WATARI_DAEMON_CONFIG_H
+
+#include "agent/common/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define CONFIG_DEFAULT_FILE "/etc/watari/watarid.conf"
+#define CONFIG_DEFAULT_PORT 7788
+
+struct config_pool {
+    char *name;
+    char *directory; /* absolute, no trailing slash */
+};
+
+struct config {
+    char *listen_address; /* numeric, no brackets */
+    uint16_t listen_port;
+    char *state_dir;
+    char *run_dir;
+    char *control_path; /* default: RUN_DIR/control.sock */
+    char *host_name;
+    char *mover_user;
+    char *mover_path; /* watari-mover: beside watarid, else in libexecdir */
+    struct config_pool *pools;
+    size_t pool_count;
+    char **
+        binaries; /* QEMU binaries a launch may use: absolute paths, or directories ending in '/' whose qemu-system-* are allowed */
+    size_t binary_count;
+    char **allowed_paths;
+    size_t allowed_path_count;
+};
+
+/* Defaults, file and command line. ARGV as main got it; "--config FILE" names the file (which must then exist).
+ * False with a message that names file and line, or the option. --help and --version print and exit(0). */
+bool config_load(struct config *config, int argc, char **argv, struct error *error);
+void config_clear(struct config *config);
+/* NULL when there is no pool of that name. */
+const struct config_pool *config_pool(const struct config *config, const char *name);
+
+#endif

@@ -1,0 +1,57 @@
+/*
+ * The control socket: where watari, and whatever else root runs, talks to watarid. A unix stream
+ * socket of mode 0600; who connects must be root or the daemon's own user. Newline-delimited JSON,
+ * as QMP speaks it:
+ *
+ *   watarid                                                  watari
+ *     | -- {"watari":{"version":"0.1.0","host":NAME}} ------>  |  at once
+ *     | <-- {"execute":COMMAND,"arguments":{...},"id":ANY} --  |
+ *     | -- {"return":{...},"id":ANY} ----------------------->  |  or {"error":{"class","desc"}}
+ *     | -- {"event":NAME,...} ------------------------------>  |  after "watch", the last "result"
+ *
+ * Requests of one connection are answered one after the other. COMMAND is one of
+ *
+ *   list                            {"vms":[...]} (inspect.h)
+ *   id                              {"fingerprint","host","listen"}
+ *   trust-add {name,address,fingerprint,allow?}    the peer as it is kept
+ *   trust-list                      {"peers":[{"name","address","fingerprint",
+ *                                   "allow":["send","receive"]}]}
+ *   trust-check {name}              {"reachable","authenticated",...} (peer.h)
+ *   trust-remove {name}             {}
+ *   migrate {vm,peer,...}           {"migration":ID} (control_migrate.h)
+ *   status {migration?}             {"migrations":[...]}, running ones first
+ *   watch {migration}               {"migration":ID}, then events; of a finished one its result
+ *   cancel {migration}              {}: it was asked for; the outcome is the migration's result
+ *
+ * Events, each with "id" and "vm", in bytes, bytes a second, milliseconds. What does not apply is
+ * null:
+ *
+ *   phase      phase, text
+ *   progress   phase, elapsed_ms, disk{total,done,left,pass}, memory{round,left,bytes,dirty_rate},
+ *              wire_bytes, wire_rate, eta_ms, predicted_downtime_ms
+ *   warning    text
+ *   result     schema (1), mode_requested, mode_used, result ("done", "failed", "refused",
+ *              "undecided", "cancelled", "lost"), reason (a stable word), error{id,text}, total_ms,
+ *              downtime_ms, downtime_error_ms, wire_bytes, disk{bytes,wire_bytes,passes},
+ *              memory{rounds,pages,zero,same,delta,bytes,wire_bytes},
+ *              predicted{total_ms,downtime_ms}, verified{memory,disk}, resumed (bool),
+ *              resent_bytes, where{host,pid,qmp,disks,launch,log}
+ *
+ * A client that does not read is dropped when OUTPUT_LIMIT (control.c) waits for it; nothing here
+ * ever waits for a client. Loop thread only.
+ */
+#ifndef WATARI_DAEMON_CONTROL_H
+#define WATARI_DAEMON_CONTROL_H
+
+#include "agent/common/error.h"
+
+struct control;
+struct daemon;
+
+/* Listens at daemon->config.control_path. NULL with "control-socket": also when another watarid
+ * answers there. */
+struct control *control_new(struct daemon *daemon, struct error *error);
+/* Drops all clients and removes the socket file. NULL is fine. */
+void control_free(struct control *control);
+
+#endif

@@ -1,0 +1,22 @@
+/*
+ * Private to control*.c: the arguments of "migrate", checked:
+ *
+ *   vm, peer                               must be there
+ *   mode                                   "auto" (default), "live", "quick"
+ *   max_downtime_ms, max_quick_downtime_ms from 1; defaults 300 and 30000
+ *   reconnect_timeout_ms                   default 300000
+ *   compress                               "auto" (default), "off", or a zstd level from -50 to 19
+ *   lanes                                  1 to 64; 0 or absent: the daemon's choice
+ *   disks                                  [{"device","target"}]: TARGET is a pool, or an absolute
+ *                                          path in one, at the destination
+ */
+#ifndef WATARI_DAEMON_CONTROL_MIGRATE_H
+#define WATARI_DAEMON_CONTROL_MIGRATE_H
+
+#include "migration.h"
+
+/* Fills OUT (clear it with migrate_request_clear()). False with "invalid-argument"; OUT is empty
+ * then. */
+bool control_migrate_parse(json_t *arguments, struct migrate_request *out, struct error *error);
+
+#endif

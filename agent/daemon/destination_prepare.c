@@ -1,0 +1,628 @@
+/*
+ * The destination's way from an offer to an accept: checks that change nothing, then disks, QEMU, exports, mover, tickets. Whatever is made
+ * stands in the undo list before it is made.
+ */
+#include "destination_state.h"
+
+#include "batch.h"
+#include "child.h"
+#include "clock.h"
+#include "daemon.h"
+#include "destination_disks.h"
+#include "journal.h"
+#include "listener.h"
+#include "mover_link.h"
+#include "peer.h"
+#include "qmp.h"
+#include "tree.h"
+#include "undo.h"
+#include "unix_socket.h"
+#include "vm.h"
+
+#include "agent/common/log.h"
+#include "agent/common/must.h"
+#include "agent/policy/phase.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define QEMU_START_MS 30000
+#define QMP_RETRY_MS 20
+#define LOG_TAIL_BYTES 400
+
+/* --- plan --- */
+
+static bool plan_launch(struct destination *destination, struct error *error)
+{
+    const struct config *config = &destination->migration.daemon->config;
+    const json_t *vector = json_object_get(destination->offer, "launch");
+    size_t argc = json_array_size(vector), allowed = 0;
+    const char **argv = must_alloc((argc + 1) * sizeof *argv);
+    const char **paths = must_alloc((config->allowed_path_count + 1) * sizeof *paths);
+    struct launch_disk *disks = must_alloc((destination->disk_count + 1) * sizeof *disks);
+    char reason[LAUNCH_ERROR_SIZE];
+    struct launch_rules rules = {
+        .binaries = (const char *const *)config->binaries,
+        .binary_count = config->binary_count,
+        .vm_directory = destination->vm_dir,
+        .machine = json_string_value(json_object_get(destination->offer, "machine")),
+    };
+    bool good;
+
+    for (size_t i = 0; i < argc; i++) {
+        argv[i] = json_string_value(json_array_get(vector, i));
+    }
+    for (size_t i = 0; i < config->allowed_path_count; i++) {
+        paths[allowed++] = config->allowed_paths[i];
+    }
+    for (size_t i = 0; i < destination->disk_count; i++) {
+        if (!destination->disks[i].read_only) {
+            disks[rules.disk_count].source_path = destination->disks[i].source_path;
+            disks[rules.disk_count].format = destination->disks[i].format;
+            disks[rules.disk_count++].target_path = destination->disks[i].path;
+        }
+    }
+    rules.disks = disks;
+    rules.allowed_paths = paths;
+    rules.allowed_path_count = allowed;
+    good = launch_build(argv, argc, &rules, &destination->launch, reason);
+    if (!good) {
+        error_set(error, "launch-refused", "%s will not start this QEMU: %s",
+                  destination->migration.daemon->host, reason);
+    }
+    free(argv);
+    free(paths);
+    free(disks);
+    return good;
+}
+
+/* The rules have judged the name; a symbolic link must not lead out of what they allow. */
+static bool check_file(const struct destination *destination, const char *path, struct error *error)
+{
+    const struct config *config = &destination->migration.daemon->config;
+    char *real = realpath(path, NULL);
+    bool good = false;
+
+    if (!real || access(real, R_OK) < 0) {
+        error_set(error, "file-missing", "%s, which the VM's QEMU names, is not at %s: %s", path,
+                  config->host_name, strerror(errno));
+        free(real);
+        return false;
+    }
+    for (size_t i = 0; i < config->allowed_path_count && !good; i++) {
+        char *allowed = realpath(config->allowed_paths[i], NULL);
+        size_t length = allowed ? strlen(allowed) : 0;
+
+        good = allowed && strncmp(real, allowed, length) == 0 &&
+               (real[length] == '/' || real[length] == '\0');
+        free(allowed);
+    }
+    if (!good) {
+        error_set(error, "launch-refused", "%s leads to %s, which no allow-path of %s covers", path,
+                  real, config->host_name);
+    }
+    free(real);
+    return good;
+}
+
+static bool check_files(const struct destination *destination, struct error *error)
+{
+    const char *host = destination->migration.daemon->host;
+
+    if (access(destination->launch.argv[0], X_OK) < 0) {
+        return error_set(error, "qemu-missing", "the QEMU binary %s is not at %s: %s",
+                         destination->launch.argv[0], host, strerror(errno));
+    }
+    for (size_t i = 0; i < destination->launch.required_file_count; i++) {
+        if (!check_file(destination, destination->launch.required_files[i], error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* --- QEMU --- */
+
+static void log_tail(const struct destination *destination, char tail[LOG_TAIL_BYTES + 1])
+{
+    FILE *file = fopen(destination->log_path, "re");
+    size_t got = 0;
+
+    if (file) {
+        if (fseek(file, -LOG_TAIL_BYTES, SEEK_END) < 0) {
+            rewind(file);
+        }
+        got = fread(tail, 1, LOG_TAIL_BYTES, file);
+        fclose(file);
+    }
+    tail[got] = '\0';
+}
+
+static void qemu_ended(struct destination *destination)
+{
+    char tail[LOG_TAIL_BYTES + 1];
+    bool machine;
+
+    if (destination->failing) {
+        return;
+    }
+    if (destination->handoff.state == DESTINATION_PREPARING ||
+        destination->handoff.state == DESTINATION_LOADING) {
+        log_tail(destination, tail);
+        machine = strstr(tail, "unsupported machine type") != NULL;
+        error_set(&destination->error, machine ? "machine-unknown" : "qemu-ended",
+                  "the QEMU of %s at %s ended before it had loaded the VM; it said: %s",
+                  destination->migration.vm, destination->migration.daemon->host,
+                  tail[0] ? tail : "nothing");
+    }
+    destination_handoff(destination, DESTINATION_IN_QEMU_DEAD, NULL);
+}
+
+static void on_child_end(struct child *child, bool exited, int code, void *context)
+{
+    (void)child;
+    (void)exited;
+    (void)code;
+    qemu_ended(context);
+}
+
+void destination_on_qemu_end(pid_t pid, void *context)
+{
+    (void)pid;
+    qemu_ended(context);
+}
+
+static void on_event(const char *name, json_t *data, void *context)
+{
+    destination_event(context, name, data);
+}
+
+static void on_closed(void *context)
+{
+    struct destination *destination = context;
+
+    destination->qmp_ready = false;
+    /* The end of the process comes through its pidfd, and says more. */
+}
+
+void destination_qmp_open(struct destination *destination,
+                          void (*ready)(const struct error *error, void *context))
+{
+    struct qmp_handlers handlers = {ready, on_event, on_closed};
+
+    qmp_free(destination->qmp);
+    destination->qmp = qmp_open(destination->migration.daemon->base, destination->qmp_path,
+                                &handlers, destination);
+}
+
+/* --- exports, mover, accept --- */
+
+static void on_lane(uint32_t index, int fd, const uint8_t ticket[TLS_TICKET_SIZE],
+                    const uint8_t key[TLS_LANE_KEY_SIZE], void *context)
+{
+    struct destination *destination = context;
+    struct order order = {.type = ORDER_LANE, .lane = {.index = index}};
+
+    memcpy(order.lane.ticket, ticket, sizeof order.lane.ticket);
+    memcpy(order.lane.key, key, sizeof order.lane.key);
+    mover_link_send(destination->mover, &order, fd);
+    explicit_bzero(&order, sizeof order);
+}
+
+static void to_hex(const uint8_t *bytes, size_t size, char *hex)
+{
+    for (size_t i = 0; i < size; i++) {
+        snprintf(hex + 2 * i, 3, "%02x", bytes[i]);
+    }
+}
+
+static json_t *make_tickets(struct destination *destination)
+{
+    json_t *list = must_json(json_array());
+
+    for (uint32_t i = 0; i < destination->lanes; i++) {
+        uint8_t ticket[TLS_TICKET_SIZE], key[TLS_LANE_KEY_SIZE];
+        char ticket_hex[2 * sizeof ticket + 1], key_hex[2 * sizeof key + 1];
+
+        if (!listener_ticket(destination->migration.daemon->listener, i, ticket, key, on_lane,
+                             destination)) {
+            json_decref(list);
+            return NULL;
+        }
+        to_hex(ticket, sizeof ticket, ticket_hex);
+        to_hex(key, sizeof key, key_hex);
+        json_array_append_new(
+            list, must_json(json_pack("{ss,ss}", "ticket", ticket_hex, "key", key_hex)));
+        explicit_bzero(key, sizeof key);
+        explicit_bzero(key_hex, sizeof key_hex);
+    }
+    return list;
+}
+
+static void send_accept(struct destination *destination)
+{
+    json_t *tickets = make_tickets(destination);
+    json_t *disks = must_json(json_array());
+
+    if (!tickets) {
+        json_decref(disks);
+        destination_fail_text(destination, "no-random",
+                              "the system gives no random bytes for lane keys");
+        return;
+    }
+    for (size_t i = 0; i < destination->disk_count; i++) {
+        json_array_append_new(disks,
+                              must_json(json_pack("{ss,sb}", "path", destination->disks[i].path,
+                                                  "reads_as_zero", 1)));
+    }
+    destination->accepted = true;
+    migration_phase(&destination->migration, PHASE_PREPARE, "ready for %s from %s",
+                    destination->migration.vm, destination->migration.peer);
+    destination_send(
+        destination, "accept",
+        must_json(json_pack("{so,so,si,ss,ss,ss,ss}", "tickets", tickets, "disks", disks, "pid",
+                            (int)destination->pid, "qmp",
+                            destination->launch.qmp_path ? destination->launch.qmp_path
+                                                         : destination->qmp_path,
+                            "launch", destination->launch_path, "log", destination->log_path,
+                            "host", destination->migration.daemon->host)));
+}
+
+static void on_prepared_synced(const struct error *error, uint64_t nanoseconds, void *context)
+{
+    struct destination *destination = context;
+
+    (void)nanoseconds;
+    if (destination->failing) {
+        return;
+    }
+    if (error) {
+        destination_fail(destination, error);
+        return;
+    }
+    send_accept(destination);
+}
+
+/* Later `watari start` runs this. One argument a line cannot hold newlines, so JSON. */
+static bool write_launch(const struct destination *destination, struct error *error)
+{
+    json_t *list = must_json(json_array());
+    char *copy = must_copy(destination->launch_path);
+    bool good = true;
+
+    for (size_t i = 0; i < destination->launch.boot_argc; i++) {
+        json_array_append_new(list, must_json(json_string(destination->launch.boot_argv[i])));
+    }
+    if ((mkdir(dirname(copy), 0700) < 0 && errno != EEXIST) ||
+        json_dump_file(list, destination->launch_path, JSON_INDENT(1)) < 0) {
+        good = error_set(error, "state-dir", "%s cannot be written: %s", destination->launch_path,
+                         strerror(errno));
+    }
+    free(copy);
+    json_decref(list);
+    return good;
+}
+
+static void journal_prepared(struct destination *destination)
+{
+    json_t *sockets = must_json(json_array());
+    struct error error;
+
+    for (size_t i = 0; i < destination->launch.socket_count; i++) {
+        json_array_append_new(
+            sockets, must_json(json_pack("[ss]", destination->launch.sockets[i].private_path,
+                                         destination->launch.sockets[i].public_path)));
+    }
+    if (!write_launch(destination, &error) ||
+        !journal_append(
+            destination->journal, "prepared",
+            must_json(json_pack("{si,so}", "pid", (int)destination->pid, "sockets", sockets)),
+            &error)) {
+        destination_fail(destination, &error);
+        return;
+    }
+    journal_sync(destination->journal, on_prepared_synced, destination);
+}
+
+static void on_mover_ended(const struct error *error, void *context)
+{
+    struct destination *destination = context;
+
+    if (!destination->quiesced) {
+        destination_fail(destination, error);
+    }
+}
+
+static void start_mover(struct destination *destination)
+{
+    static const struct mover_handlers handlers = {destination_report, on_mover_ended};
+    struct order begin = {.type = ORDER_BEGIN,
+                          .begin = {.role = ORDER_DESTINATION, .lanes = destination->lanes}};
+    struct error error;
+
+    destination->mover =
+        mover_link_new(destination->migration.daemon, &handlers, destination, &error);
+    if (!destination->mover) {
+        destination_fail(destination, &error);
+        return;
+    }
+    mover_link_send(destination->mover, &begin, -1);
+    for (size_t i = 0; i < destination->disk_count; i++) {
+        struct destination_disk *disk = &destination->disks[i];
+        struct order order = {.type = ORDER_DISK,
+                              .disk = {.disk = disk->index, .size = disk->size}};
+
+        if (!disk->read_only) {
+            mover_link_send(destination->mover, &order, disk->nbd_fd);
+            disk->nbd_fd = -1;
+        }
+    }
+    journal_prepared(destination);
+}
+
+static void on_exports_open(const json_t *replies, const struct error *error, void *context)
+{
+    struct destination *destination = context;
+
+    (void)replies;
+    destination->batch = NULL;
+    if (error) {
+        destination_fail(destination, error);
+        return;
+    }
+    start_mover(destination);
+}
+
+static json_t *wanted_capabilities(const struct inspection *inspection)
+{
+    json_t *list = must_json(json_array());
+    const json_t *capability;
+    size_t i;
+
+    json_array_foreach(inspection->capabilities, i, capability)
+    {
+        const char *name = json_string_value(json_object_get(capability, "capability"));
+
+        json_array_append_new(list, must_json(json_pack("{ss,sb}", "capability", name, "state",
+                                                        strcmp(name, "events") == 0)));
+    }
+    return list;
+}
+
+static bool export_disk(struct destination *destination, struct destination_disk *disk,
+                        const char *socket_path, struct error *error)
+{
+    char *id = must_format("watari-%u", disk->index);
+    char *name = must_format("disk%u", disk->index);
+    int parked;
+    bool good = false;
+
+    disk->nbd_fd = unix_socket_connect(socket_path, error);
+    if (disk->nbd_fd >= 0 && (parked = unix_socket_duplicate(disk->nbd_fd, error)) >= 0) {
+        batch_add_fd(destination->batch, id, parked);
+        batch_add(destination->batch, "block-export-add",
+                  must_json(json_pack("{ss,ss,ss,ss,sb}", "id", id, "type", "nbd", "node-name",
+                                      disk->node, "name", name, "writable", 1)));
+        good = true;
+    }
+    free(id);
+    free(name);
+    return good;
+}
+
+static void open_exports(struct destination *destination, const struct inspection *inspection)
+{
+    char *path = must_format("%s/nbd.sock", destination->run_dir);
+    struct error error;
+    int fd = unix_socket_listen(path, &error);
+    bool good = fd >= 0;
+
+    destination->batch = batch_new(destination->qmp, destination->undo);
+    if (good) {
+        batch_add(destination->batch, "migrate-set-capabilities",
+                  must_json(json_pack("{so}", "capabilities", wanted_capabilities(inspection))));
+        /* QEMU would announce the guest's addresses when it has loaded, before anybody committed: announce-self does it in time. */
+        batch_add(destination->batch, "migrate-set-parameters",
+                  must_json(json_pack("{si,si,ss}", "announce-rounds", 0, "max-bandwidth", 0,
+                                      "tls-creds", "")));
+        batch_add_fd(destination->batch, "watari-nbd", fd);
+        batch_add(destination->batch, "nbd-server-start",
+                  must_json(json_pack("{s{sss{ss}}}", "addr", "type", "fd", "data", "str",
+                                      "watari-nbd")));
+        batch_add_forget(destination->batch, "fd:watari-nbd");
+    }
+    for (size_t i = 0; good && i < destination->disk_count; i++) {
+        good = destination->disks[i].read_only ||
+               export_disk(destination, &destination->disks[i], path, &error);
+    }
+    free(path);
+    if (!good) {
+        destination_fail(destination, &error);
+        return;
+    }
+    batch_run(destination->batch, on_exports_open, destination);
+}
+
+static bool map_disks(struct destination *destination, const struct inspection *inspection,
+                      struct error *error)
+{
+    for (size_t i = 0; i < destination->disk_count; i++) {
+        struct destination_disk *disk = &destination->disks[i];
+
+        if (disk->read_only) {
+            continue;
+        }
+        for (size_t j = 0; j < inspection->disk_count; j++) {
+            if (strcmp(inspection->disks[j].path, disk->path) == 0) {
+                disk->node = must_copy(inspection->disks[j].node);
+                if (inspection->disks[j].size != disk->size) {
+                    return error_set(error, "disk-size",
+                                     "disk %s has %llu bytes at the source, %llu here", disk->name,
+                                     (unsigned long long)disk->size,
+                                     (unsigned long long)inspection->disks[j].size);
+                }
+            }
+        }
+        if (!disk->node) {
+            return error_set(
+                error, "disk-unmapped",
+                "the started QEMU does not show disk %s (%s); was it added while the VM ran? "
+                "Devices that are not on the command line do not travel",
+                disk->name, disk->path);
+        }
+    }
+    return true;
+}
+
+static void on_inspected(struct inspection *inspection, const struct error *error, void *context)
+{
+    struct destination *destination = context;
+    const char *machine = json_string_value(json_object_get(destination->offer, "machine"));
+    uint64_t memory =
+        (uint64_t)json_integer_value(json_object_get(destination->offer, "ram_bytes"));
+    struct error own;
+
+    destination->inspect = NULL;
+    if (error) {
+        destination_fail(destination, error);
+    } else if (strcmp(inspection->machine, machine) != 0) {
+        destination_fail_text(destination, "machine-differs",
+                              "the machine type is %s at the source, %s here", machine,
+                              inspection->machine);
+    } else if (inspection->memory_bytes != memory) {
+        destination_fail_text(
+            destination, "memory-differs",
+            "the VM has %llu bytes of memory at the source, %llu here (memory that was "
+            "plugged in later does not travel)",
+            (unsigned long long)memory, (unsigned long long)inspection->memory_bytes);
+    } else if (!map_disks(destination, inspection, &own)) {
+        destination_fail(destination, &own);
+    } else {
+        open_exports(destination, inspection);
+    }
+}
+
+static void on_qmp_ready(const struct error *error, void *context)
+{
+    struct destination *destination = context;
+
+    if (error) {
+        /* Not there yet: QEMU is starting. Its end, or the limit, ends this. */
+        event_add(destination->retry, &(struct timeval){0, QMP_RETRY_MS * 1000});
+        return;
+    }
+    destination->qmp_ready = true;
+    destination_limit(destination, NULL, 0);
+    destination->inspect = inspect_start(destination->qmp, on_inspected, destination);
+}
+
+void destination_on_retry(evutil_socket_t fd, short what, void *context)
+{
+    (void)fd;
+    (void)what;
+    destination_qmp_open(context, on_qmp_ready);
+}
+
+static void start_qemu(struct destination *destination)
+{
+    struct child_options options = {.path = destination->launch.argv[0],
+                                    .argv = (const char *const *)destination->launch.argv,
+                                    .log_path = destination->log_path,
+                                    .pass_fd = -1,
+                                    .detach = true};
+    struct error error;
+
+    if (!undo_add(destination->undo, "qemu",
+                  must_json(json_pack("{ss}", "process", destination->qmp_path)), &error)) {
+        destination_fail(destination, &error);
+        return;
+    }
+    destination->child = child_spawn(destination->migration.daemon->base, &options, on_child_end,
+                                     destination, &error);
+    if (!destination->child) {
+        destination_fail(destination, &error);
+        return;
+    }
+    destination->pid = child_pid(destination->child);
+    destination_limit(destination, "starting QEMU", QEMU_START_MS);
+    destination_qmp_open(destination, on_qmp_ready);
+}
+
+static bool make_directory(struct destination *destination, const char *path, struct error *error)
+{
+    char *key = must_format("directory:%s", path);
+    bool good = undo_add(destination->undo, key, must_json(json_pack("{ss}", "tree", path)), error);
+
+    if (good && mkdir(path, 0700) < 0) {
+        good = error_set(error, "run-dir", "%s cannot be made: %s", path, strerror(errno));
+    }
+    free(key);
+    return good;
+}
+
+static void on_disks_made(struct destination *destination)
+{
+    char *private = must_format("%s/private", destination->vm_dir);
+    struct error error;
+    bool good;
+
+    /* What an earlier VM of this name left in its run directory: none runs, may_offer() looked. */
+    good = tree_remove(destination->vm_dir) == 0 ||
+           error_set(&error, "run-dir", "%s cannot be emptied: %s", destination->vm_dir,
+                     strerror(errno));
+    good = good && make_directory(destination, destination->vm_dir, &error) &&
+           make_directory(destination, private, &error) &&
+           make_directory(destination, destination->run_dir, &error);
+    free(private);
+    if (!good) {
+        destination_fail(destination, &error);
+        return;
+    }
+    start_qemu(destination);
+}
+
+static json_t *begin_record(const struct destination *destination)
+{
+    json_t *files = must_json(json_array());
+    char boot_id[37] = "";
+
+    vm_boot_id(boot_id);
+    for (size_t i = 0; i < destination->disk_count; i++) {
+        json_array_append_new(files, must_json(json_string(destination->disks[i].path)));
+    }
+    return must_json(json_pack("{ss,ss,ss,ss,ss,ss,so}", "side", "destination", "migration",
+                               destination->migration.id, "vm", destination->migration.vm, "peer",
+                               destination->migration.peer, "qmp", destination->qmp_path, "boot_id",
+                               boot_id, "disks", files));
+}
+
+void destination_prepare_begin(struct destination *destination)
+{
+    struct daemon *daemon = destination->migration.daemon;
+    char *path = must_format("%s/journal/%s.destination", daemon->config.state_dir,
+                             destination->migration.id);
+    struct error error;
+
+    migration_phase(&destination->migration, PHASE_PREPARE, "%s offers %s",
+                    destination->migration.peer, destination->migration.vm);
+    destination->journal = journal_create(daemon->syncer, path, &error);
+    free(path);
+    if (!destination->journal) {
+        destination_refuse_early(destination, &error);
+        return;
+    }
+    destination->undo = undo_new(daemon->base, destination->journal);
+    if (!destination_disks_plan(destination, &error) || !plan_launch(destination, &error) ||
+        !check_files(destination, &error) ||
+        !journal_append(destination->journal, "begin", begin_record(destination), &error)) {
+        destination_fail(destination, &error);
+        return;
+    }
+    destination_disks_make(destination, on_disks_made);
+}

@@ -1,0 +1,131 @@
+/*
+ * The destination's state, shared by the files that hold its steps, and by nobody else:
+ *
+ *   destination.c          visitors, offers, failures, abandoning, end
+ *   destination_prepare.c  checks, disks, QEMU, exports, mover, tickets
+ *   destination_load.c     memory in, exports away, LOADED
+ *   destination_handoff.c  what policy/handoff.h decides, done; recovery
+ *
+ * Until LOADED anything that goes wrong calls destination_fail(), which removes everything this migration made. From LOADED on only the
+ * source's word (or an operator) does.
+ * Loop thread only.
+ */
+#ifndef WATARI_DAEMON_DESTINATION_STATE_H
+#define WATARI_DAEMON_DESTINATION_STATE_H
+
+#include "destination.h"
+#include "inspect.h"
+#include "migration.h"
+
+#include "agent/mover/orders.h"
+#include "agent/policy/handoff.h"
+#include "agent/policy/launch.h"
+#include "protocol/message.h"
+
+#include <event2/event.h>
+
+struct batch;
+struct child;
+struct journal;
+struct mover_link;
+struct peer;
+struct process_watch;
+struct qmp;
+struct undo;
+
+struct destination_disk {
+    char *name, *source_path, *path, *format;
+    uint64_t size, cluster_size, allocated;
+    bool read_only; /* not carried: the same path must be there and allowed */
+    uint32_t index; /* among the carried ones */
+    char *node;     /* in our QEMU */
+    int nbd_fd;
+};
+
+struct destination {
+    struct migration migration; /* first: ops cast it back */
+    struct peer *peer;
+    json_t *offer; /* NULL after a recovery */
+    uint32_t lanes;
+    struct journal *journal;
+    struct undo *undo;
+    struct destination_disk *disks;
+    size_t disk_count, disk_at; /* DISK_AT: the one being made */
+    size_t carried;
+    struct launch launch;
+    char *vm_dir, *qmp_path, *log_path, *run_dir, *launch_path;
+    struct child *maker;           /* qemu-img, while it runs */
+    struct child *child;           /* QEMU, while it is our child */
+    struct process_watch *process; /* QEMU, from when its QMP answers */
+    pid_t pid;
+    struct qmp *qmp;
+    bool qmp_ready;
+    unsigned qmp_tries;
+    struct inspect *inspect;
+    struct batch *batch;
+    struct mover_link *mover;
+    struct event *retry; /* QMP not there yet */
+    struct event *limit;
+    const char *limit_what;
+
+    bool accepted, memory_ready;
+    bool completed, mover_done, sent, quiesced, exports_gone;
+    uint32_t exports_left;
+    uint64_t stream_bytes, sent_bytes;
+    char stream_hash[33], sent_hash[33];
+    struct report_sample sample;
+
+    struct handoff_destination handoff;
+    bool committed_before; /* recovered from a journal that says COMMITTED */
+    uint64_t loaded_ms;    /* CLOCK_BOOTTIME: since when the copy waits */
+    uint64_t resumed_ns;   /* CLOCK_MONOTONIC, of RESUME */
+
+    bool failing, cancelled;
+    bool told_by_source; /* its abort, so it needs none of ours */
+    struct error error;
+};
+
+static inline struct destination *destination_of(struct migration *migration)
+{
+    return (struct destination *)migration;
+}
+
+/* --- destination.c --- */
+struct destination *destination_new(struct daemon *daemon, const char *id, const char *vm,
+                                    const char *peer);
+void destination_fail(struct destination *destination, const struct error *error);
+void destination_fail_text(struct destination *destination, const char *id, const char *text, ...)
+    __attribute__((format(printf, 3, 4)));
+void destination_limit(struct destination *destination, const char *what, uint32_t ms);
+void destination_send(struct destination *destination, const char *type, json_t *members);
+void destination_handoff(struct destination *destination, enum destination_input input,
+                         const char *nonce);
+/* From a visitor to the migration it asked for. */
+void destination_bind(struct destination *destination, struct peer *peer);
+void destination_finish(struct destination *destination, const char *result);
+void destination_abandon_begin(struct destination *destination);
+/* Abandoning, once nothing of ours writes to the files any more. */
+void destination_undo(struct destination *destination);
+/* There is not even a journal: nothing was made. */
+void destination_refuse_early(struct destination *destination, const struct error *error);
+
+/* --- destination_prepare.c --- */
+void destination_prepare_begin(struct destination *destination);
+/* Opens QMP to our QEMU: READY is called once. */
+void destination_qmp_open(struct destination *destination,
+                          void (*ready)(const struct error *error, void *context));
+void destination_on_qemu_end(pid_t pid, void *context);
+/* Timer: QEMU's QMP socket was not there yet. */
+void destination_on_retry(evutil_socket_t fd, short what, void *context);
+
+/* --- destination_load.c --- */
+void destination_memory(struct destination *destination);
+void destination_sent(struct destination *destination, const json_t *message);
+void destination_report(const struct report *report, void *context);
+void destination_event(struct destination *destination, const char *name, json_t *data);
+
+/* --- destination_handoff.c --- */
+void destination_handoff_do(struct destination *destination, unsigned actions);
+void destination_describe(const struct migration *migration, json_t *into);
+
+#endif

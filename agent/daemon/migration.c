@@ -1,0 +1,216 @@
+#include "migration.h"
+
+#include "clock.h"
+#include "daemon.h"
+
+#include "agent/common/log.h"
+#include "agent/common/must.h"
+#include "protocol/message.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void migrate_request_clear(struct migrate_request *request)
+{
+    for (size_t i = 0; i < request->disk_count; i++) {
+        free(request->disks[i].device);
+        free(request->disks[i].target);
+    }
+    free(request->disks);
+    free(request->vm);
+    free(request->peer);
+    memset(request, 0, sizeof *request);
+}
+
+void migration_init(struct migration *migration, struct daemon *daemon, enum migration_side side,
+                    const char *id, const char *vm, const char *peer)
+{
+    migration->daemon = daemon;
+    migration->side = side;
+    snprintf(migration->id, sizeof migration->id, "%s", id);
+    migration->vm = must_copy(vm);
+    migration->peer = must_copy(peer);
+    migration->phase = "preflight";
+    migration->started_ms = clock_boottime_ms();
+    LIST_INIT(&migration->watchers);
+}
+
+void migration_clear(struct migration *migration)
+{
+    free(migration->vm);
+    free(migration->peer);
+    free(migration->phase_text);
+    json_decref(migration->result);
+}
+
+static void release(struct migration *migration)
+{
+    TAILQ_REMOVE(&migration->daemon->migrations, migration, link);
+    migration_clear(migration);
+    migration->ops->free(migration);
+}
+
+static void drop_oldest_finished(struct daemon *daemon)
+{
+    struct migration *migration, *oldest = NULL;
+    size_t finished = 0;
+
+    TAILQ_FOREACH(migration, &daemon->migrations, link)
+    {
+        if (migration->result) {
+            finished++;
+            oldest = oldest ? oldest : migration;
+        }
+    }
+    if (finished > MIGRATION_KEEP_FINISHED) {
+        release(oldest);
+    }
+}
+
+void migration_register(struct migration *migration)
+{
+    drop_oldest_finished(migration->daemon);
+    TAILQ_INSERT_TAIL(&migration->daemon->migrations, migration, link);
+}
+
+struct migration *migration_find(struct daemon *daemon, const char *id_or_vm)
+{
+    struct migration *migration, *found = NULL;
+    size_t same_vm = 0;
+
+    TAILQ_FOREACH(migration, &daemon->migrations, link)
+    {
+        if (strcmp(migration->id, id_or_vm) == 0) {
+            return migration;
+        }
+        if (!migration->result && strcmp(migration->vm, id_or_vm) == 0) {
+            found = migration;
+            same_vm++;
+        }
+    }
+    return same_vm == 1 ? found : NULL;
+}
+
+struct migration *migration_of_vm(struct daemon *daemon, const char *vm)
+{
+    struct migration *migration;
+
+    TAILQ_FOREACH(migration, &daemon->migrations, link)
+    {
+        if (!migration->result && !migration->decided && strcmp(migration->vm, vm) == 0) {
+            return migration;
+        }
+    }
+    return NULL;
+}
+
+json_t *migration_describe(const struct migration *migration)
+{
+    static const char *const modes[] = {"auto", "live", "quick"};
+    json_t *object = must_json(json_pack(
+        "{ss,ss,ss,ss,ss,ss,so,sI}", "id", migration->id, "side",
+        migration->side == MIGRATION_SOURCE ? "source" : "destination", "vm", migration->vm, "peer",
+        migration->peer, "mode", modes[migration->mode], "phase", migration->phase, "text",
+        must_json(message_text(migration->phase_text ? migration->phase_text : "")), "elapsed_ms",
+        (json_int_t)(clock_boottime_ms() - migration->started_ms)));
+
+    if (migration->result) {
+        json_object_set(object, "result", migration->result);
+    } else {
+        migration->ops->describe(migration, object);
+    }
+    return object;
+}
+
+static void tell(struct migration *migration, const json_t *event, bool last)
+{
+    struct migration_watcher *watcher = LIST_FIRST(&migration->watchers);
+
+    while (watcher) {
+        struct migration_watcher *next = LIST_NEXT(watcher, link);
+
+        if (last) {
+            LIST_REMOVE(watcher, link);
+            watcher->link.le_prev = NULL;
+        }
+        watcher->callback(event, last, watcher->context);
+        watcher = next;
+    }
+}
+
+void migration_publish(struct migration *migration, const char *event, json_t *members)
+{
+    json_t *object = must_json(
+        json_pack("{ss,ss,ss}", "event", event, "id", migration->id, "vm", migration->vm));
+    const char *text = json_string_value(json_object_get(members, "text"));
+
+    json_object_update(object, members);
+    if (text) {
+        log_info("migration %s of %s: %s: %s", migration->id, migration->vm, event, text);
+    }
+    tell(migration, object, false);
+    json_decref(members);
+    json_decref(object);
+}
+
+void migration_phase(struct migration *migration, const char *phase, const char *text, ...)
+{
+    char sentence[512];
+    va_list arguments;
+
+    va_start(arguments, text);
+    vsnprintf(sentence, sizeof sentence, text, arguments);
+    va_end(arguments);
+    migration->phase = phase;
+    free(migration->phase_text);
+    migration->phase_text = must_copy(sentence);
+    migration_publish(
+        migration, "phase",
+        must_json(json_pack("{ss,so}", "phase", phase, "text", must_json(message_text(sentence)))));
+}
+
+static void log_result(const struct migration *migration, const json_t *result)
+{
+    const char *text = json_string_value(json_object_get(json_object_get(result, "error"), "text"));
+
+    log_info("migration %s of %s: %s%s%s", migration->id, migration->vm,
+             json_string_value(json_object_get(result, "result")), text ? ": " : "",
+             text ? text : "");
+}
+
+void migration_undecided(struct migration *migration, json_t *result)
+{
+    log_result(migration, result);
+    tell(migration, result, true);
+    json_decref(result);
+}
+
+void migration_finish(struct migration *migration, json_t *result)
+{
+    migration->result = result;
+    migration->phase = "ended";
+    log_result(migration, result);
+    tell(migration, result, true);
+}
+
+void migration_free_all(struct daemon *daemon)
+{
+    while (!TAILQ_EMPTY(&daemon->migrations)) {
+        release(TAILQ_FIRST(&daemon->migrations));
+    }
+}
+
+void migration_watch(struct migration *migration, struct migration_watcher *watcher)
+{
+    LIST_INSERT_HEAD(&migration->watchers, watcher, link);
+}
+
+void migration_unwatch(struct migration_watcher *watcher)
+{
+    if (watcher->link.le_prev) {
+        LIST_REMOVE(watcher, link);
+        watcher->link.le_prev = NULL;
+    }
+}

@@ -1,0 +1,603 @@
+#include "source.h"
+
+#include "batch.h"
+#include "child.h"
+#include "clock.h"
+#include "daemon.h"
+#include "dial.h"
+#include "farewell.h"
+#include "journal.h"
+#include "mover_link.h"
+#include "peer.h"
+#include "qmp.h"
+#include "source_state.h"
+#include "tree.h"
+#include "undo.h"
+
+#include "agent/common/log.h"
+#include "agent/common/must.h"
+#include "agent/policy/phase.h"
+
+#include <openssl/rand.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define TICK_MS 50
+/* How long a rollback waits for the peer's word that it has tidied up as well; it does so on its own in any case. */
+#define ABORTED_WAIT_MS 5000
+/* A QEMU that ends closes its QMP socket first; its process is gone a moment later. */
+#define QMP_CLOSED_MS 3000
+
+/* --- time --- */
+
+static void on_limit(evutil_socket_t fd, short what, void *context)
+{
+    struct source *source = context;
+
+    (void)fd;
+    (void)what;
+    source_fail_text(source, "timeout", "%s took too long", source->limit_what);
+}
+
+void source_limit(struct source *source, const char *what, uint32_t ms)
+{
+    source->limit_what = what;
+    if (ms) {
+        event_add(source->limit, &(struct timeval){ms / 1000, (ms % 1000) * 1000});
+    } else {
+        event_del(source->limit);
+    }
+}
+
+static void on_pause_clock(evutil_socket_t fd, short what, void *context)
+{
+    struct source *source = context;
+
+    (void)fd;
+    (void)what;
+    source_fail_text(
+        source, "pause-too-long",
+        "the guest stood still for %llu ms without the destination being ready to take over",
+        (unsigned long long)(clock_monotonic_ns() - source->paused_ns) / 1000000);
+}
+
+static void on_tick(evutil_socket_t fd, short what, void *context)
+{
+    struct source *source = context;
+
+    (void)fd;
+    (void)what;
+    if (!source->failing) {
+        source_disk_tick(source);
+        source_memory_tick(source);
+        source_progress(source);
+    }
+}
+
+/* --- making and freeing --- */
+
+static bool cancel(struct migration *migration, struct error *error)
+{
+    struct source *source = source_of(migration);
+
+    if (source->failing) {
+        return true;
+    }
+    if (!handoff_source_can_roll_back(&source->handoff)) {
+        return error_set(
+            error, "too-late",
+            "too late to cancel: %s has been handed over to %s (`watari status %s` shows how it stands)",
+            migration->vm, migration->peer, migration->id);
+    }
+    source->cancelled = true;
+    source_fail_text(source, "cancelled", "cancelled by the operator");
+    return true;
+}
+
+static const struct migration_ops source_ops = {cancel, source_describe, source_release};
+
+struct source *source_new(struct daemon *daemon, const char *id, const char *vm, const char *peer)
+{
+    struct source *source = must_alloc(sizeof *source);
+
+    migration_init(&source->migration, daemon, MIGRATION_SOURCE, id, vm, peer);
+    source->migration.ops = &source_ops;
+    source->run_dir = must_format("%s/migrations/%s", daemon->config.run_dir, id);
+    source->left = must_json(json_array());
+    source->tick = event_new(daemon->base, -1, EV_PERSIST, on_tick, source);
+    source->limit = evtimer_new(daemon->base, on_limit, source);
+    source->pause_clock = evtimer_new(daemon->base, on_pause_clock, source);
+    return source;
+}
+
+static void free_steps(struct source *source)
+{
+    batch_cancel(source->batch);
+    source->batch = NULL;
+    inspect_free(source->inspect);
+    source->inspect = NULL;
+    for (size_t i = 0; i < source->disk_count; i++) {
+        batch_cancel(source->disks[i].batch);
+        source->disks[i].batch = NULL;
+        if (source->disks[i].nbd_fd >= 0) {
+            close(source->disks[i].nbd_fd);
+            source->disks[i].nbd_fd = -1;
+        }
+    }
+    for (uint32_t i = 0; source->lane_dials && i < source->lanes; i++) {
+        dial_free(source->lane_dials[i].dial);
+        source->lane_dials[i].dial = NULL;
+    }
+    if (source->qmp) {
+        qmp_forget(source->qmp, source);
+    }
+}
+
+void source_release(struct migration *migration)
+{
+    struct source *source = source_of(migration);
+
+    free_steps(source);
+    undo_free(source->undo);
+    qmp_free(source->qmp);
+    process_watch_free(source->process);
+    inspection_clear(&source->inspection);
+    peer_free(source->peer);
+    mover_link_free(source->mover);
+    journal_free(source->journal);
+    for (size_t i = 0; i < source->disk_count; i++) {
+        free(source->disks[i].device);
+        free(source->disks[i].node);
+        free(source->disks[i].path);
+        free(source->disks[i].mark);
+    }
+    free(source->disks);
+    free(source->lane_dials);
+    json_decref(source->accepted);
+    json_decref(source->left);
+    free(source->run_dir);
+    free(source->journal_path);
+    event_free(source->tick);
+    event_free(source->limit);
+    event_free(source->pause_clock);
+    if (source->redial) {
+        event_free(source->redial);
+    }
+    vm_clear(&source->vm);
+    migrate_request_clear(&source->request);
+    free(source);
+}
+
+/* --- talking --- */
+
+void source_send(struct source *source, const char *type, json_t *members)
+{
+    json_t *object =
+        must_json(json_pack("{ss,ss}", "type", type, "migration", source->migration.id));
+
+    if (members) {
+        json_object_update(object, members);
+        json_decref(members);
+    }
+    if (source->peer) {
+        peer_send(source->peer, object);
+    } else {
+        json_decref(object);
+    }
+}
+
+void source_order(struct source *source, const struct order *order, int fd)
+{
+    mover_link_send(source->mover, order, fd);
+}
+
+void source_hang_up(struct source *source)
+{
+    mover_link_free(source->mover);
+    source->mover = NULL;
+    if (source->peer) {
+        source->control_bytes += peer_wire_bytes(source->peer);
+        peer_free(source->peer);
+        source->peer = NULL;
+    }
+}
+
+/* --- failing --- */
+
+/* A destination that may have everything keeps it until it is told; see farewell.h. */
+static bool owes_abort(const struct source *source)
+{
+    return source->accepted && source->memory_begun && !source->peer_acknowledged;
+}
+
+void source_tidy_end(struct source *source)
+{
+    struct error error;
+
+    if (!source->undone || !source->peer_undone) {
+        return;
+    }
+    source_limit(source, NULL, 0);
+    event_del(source->tick);
+    if (source->journal &&
+        !journal_append(source->journal, "rolled-back",
+                        must_json(json_pack("{ss,sO,sb}", "reason", source->error.id, "left",
+                                            source->left, "owes_abort", owes_abort(source))),
+                        &error)) {
+        log_warning("%s", error.text);
+    }
+    source_hang_up(source);
+    handoff_source_step(&source->handoff, SOURCE_IN_ROLLED_BACK, NULL);
+    source_finish(source);
+}
+
+static void on_undone(const json_t *left, void *context)
+{
+    struct source *source = context;
+
+    json_array_extend(source->left, (json_t *)left);
+    source->undone = true;
+    source_tidy_end(source);
+}
+
+static void on_undo_qmp_ready(const struct error *error, void *context)
+{
+    struct source *source = context;
+
+    if (error) {
+        log_warning("%s: rollback without QMP: %s", source->migration.vm, error->text);
+        json_array_append_new(source->left, json_string(error->text));
+    } else {
+        source->qmp_ready = true;
+    }
+    undo_run(source->undo, error ? NULL : source->qmp, on_undone, source);
+}
+
+static void ignore_event(const char *name, json_t *data, void *context)
+{
+    (void)name;
+    (void)data;
+    (void)context;
+}
+
+static void on_undo_qmp_closed(void *context)
+{
+    /* Undo's commands have been failed and noted one by one. */
+    (void)context;
+}
+
+/* Puts everything back, over a QMP connection that works. */
+static void roll_back(struct source *source)
+{
+    static const struct qmp_handlers handlers = {on_undo_qmp_ready, ignore_event,
+                                                 on_undo_qmp_closed};
+
+    if (!source->undo) {
+        source->undone = true;
+        source_tidy_end(source);
+    } else if (source->qmp_ready || source->handoff.qemu_dead) {
+        undo_run(source->undo, source->handoff.qemu_dead ? NULL : source->qmp, on_undone, source);
+    } else {
+        qmp_free(source->qmp);
+        source->qmp =
+            qmp_open(source->migration.daemon->base, source->vm.qmp_path, &handlers, source);
+    }
+}
+
+static void on_aborted_limit(evutil_socket_t fd, short what, void *context)
+{
+    struct source *source = context;
+
+    (void)fd;
+    (void)what;
+    source->peer_undone = true;
+    source_tidy_end(source);
+}
+
+static void end_steps(struct source *source)
+{
+    free_steps(source);
+    event_del(source->tick);
+    event_del(source->pause_clock);
+    event_free(source->limit);
+    source->limit = evtimer_new(source->migration.daemon->base, on_aborted_limit, source);
+}
+
+void source_fail(struct source *source, const struct error *error)
+{
+    if (source->failing || source->migration.result) {
+        return;
+    }
+    /* QEMU's end shows at many places at once; its pidfd tells what it was, and it is not far. */
+    if (source->process && source->qmp && !source->qmp_ready && strcmp(error->id, "timeout") != 0) {
+        return;
+    }
+    if (strcmp(error->id, "qmp-gone") == 0 && source->process && source->undo) {
+        source_limit(source, "waiting for QEMU after it closed its QMP socket", QMP_CLOSED_MS);
+        return;
+    }
+    if (!handoff_source_can_roll_back(&source->handoff)) {
+        log_warning("migration %s of %s, after the commit: %s", source->migration.id,
+                    source->migration.vm, error->text);
+        return;
+    }
+    source->error = *error;
+    source_handoff(source, SOURCE_IN_FAILED, NULL);
+}
+
+void source_fail_text(struct source *source, const char *id, const char *text, ...)
+{
+    char sentence[ERROR_TEXT_SIZE];
+    struct error error;
+    va_list arguments;
+
+    va_start(arguments, text);
+    vsnprintf(sentence, sizeof sentence, text, arguments);
+    va_end(arguments);
+    error_set(&error, id, "%s", sentence);
+    source_fail(source, &error);
+}
+
+static void begin_rollback(struct source *source)
+{
+    bool peer_knows = source->peer && source->offered && !source->refused;
+
+    source->failing = true;
+    end_steps(source);
+    /*
+     * The mover goes first: in its last phase QEMU writes the stream under its big lock, and a mover that does not read (its lanes are gone)
+     * would keep every QMP command waiting for ever. QEMU never sees its NBD clients leave: their sockets are parked in it.
+     */
+    mover_link_free(source->mover);
+    source->mover = NULL;
+    migration_phase(&source->migration, PHASE_ROLLBACK, "putting everything back: %s",
+                    source->error.text);
+    source->peer_undone = !peer_knows;
+    if (peer_knows) {
+        source_limit(source, NULL, ABORTED_WAIT_MS);
+    }
+    roll_back(source);
+}
+
+void source_roll_back_recovered(struct source *source)
+{
+    source->handoff.state = SOURCE_ROLLING_BACK;
+    source->failing = true;
+    source->peer_undone = true;
+    source->lost = source->handoff.qemu_dead;
+    migration_phase(&source->migration, PHASE_ROLLBACK, "putting everything back: %s",
+                    source->error.text);
+    roll_back(source);
+}
+
+void source_handoff(struct source *source, enum source_input input, const char *nonce)
+{
+    unsigned actions = handoff_source_step(&source->handoff, input, nonce);
+
+    if (actions & SOURCE_DO_SEND_ABORT) {
+        source_send(source, "abort",
+                    must_json(json_pack("{ss,so}", "error", source->error.id, "text",
+                                        must_json(message_text(source->error.text)))));
+    }
+    if (actions & SOURCE_DO_REPORT_LOST) {
+        source->lost = true;
+        begin_rollback(source);
+    } else if (actions & SOURCE_DO_ROLL_BACK) {
+        begin_rollback(source);
+    }
+    source_handoff_do(source, actions);
+}
+
+void source_finish(struct source *source)
+{
+    const char *result = source->lost        ? "lost"
+                         : source->cancelled ? "cancelled"
+                         : source->refused   ? "refused"
+                         : source->failing   ? "failed"
+                                             : "done";
+    struct error error;
+
+    event_del(source->tick);
+    free_steps(source);
+    undo_free(source->undo);
+    source->undo = NULL;
+    qmp_free(source->qmp);
+    source->qmp = NULL;
+    process_watch_free(source->process);
+    source->process = NULL;
+    if (source->journal && !source->failing && source->peer_acknowledged &&
+        !journal_append(source->journal, "acknowledged", NULL, &error)) {
+        log_warning("%s", error.text);
+    }
+    if (source->journal && (source->failing ? owes_abort(source) : !source->peer_acknowledged)) {
+        farewell_begin(source->migration.daemon, source->migration.peer, source->migration.id,
+                       source->failing ? FAREWELL_ABORT : FAREWELL_DONE, source->journal);
+    } else {
+        journal_free(source->journal);
+    }
+    source->journal = NULL;
+    migration_finish(&source->migration, source_result(source, result, source->error.id));
+}
+
+/* --- the VM --- */
+
+void source_on_qemu_end(pid_t pid, void *context)
+{
+    struct source *source = context;
+
+    (void)pid;
+    if (source->failing || source->migration.result) {
+        source->handoff.qemu_dead = true;
+        if (source->failing && !source->migration.result) {
+            error_set(
+                &source->error, "qemu-ended",
+                "the QEMU of %s (pid %d) ended during the rollback: the guest powered off, or QEMU was killed or crashed",
+                source->migration.vm, (int)source->vm.pid);
+            source->lost = true;
+        }
+        return;
+    }
+    if (source->handoff.state == SOURCE_CLEANING) {
+        source_qemu_gone(source);
+        return;
+    }
+    if (source->error.id[0] == '\0') {
+        error_set(
+            &source->error, "qemu-ended",
+            "the QEMU of %s (pid %d) ended: the guest powered off, or QEMU was killed or crashed",
+            source->migration.vm, (int)source->vm.pid);
+    }
+    source_handoff(source, SOURCE_IN_QEMU_DEAD, NULL);
+}
+
+static void on_qmp_event(const char *name, json_t *data, void *context)
+{
+    struct source *source = context;
+
+    if (strcmp(name, "BLOCK_EXPORT_DELETED") == 0) {
+        const char *id = json_string_value(json_object_get(data, "id"));
+
+        source_export_deleted(source, id ? id : "");
+    } else {
+        source_memory_event(source, name, data);
+    }
+}
+
+static void on_qmp_closed(void *context)
+{
+    struct source *source = context;
+
+    source->qmp_ready = false;
+    /* If the process ends with it, the pidfd says so within moments, and says more. */
+    if (source->handoff.state != SOURCE_CLEANING) {
+        source_limit(source, "waiting for QEMU after it closed its QMP socket", QMP_CLOSED_MS);
+    }
+}
+
+static void on_inspected(struct inspection *inspection, const struct error *error, void *context)
+{
+    struct source *source = context;
+    struct error blocker;
+
+    source->inspect = NULL;
+    if (error) {
+        source_fail(source, error);
+        return;
+    }
+    inspection_take(&source->inspection, inspection);
+    if (inspection_blocker(&source->inspection, &blocker)) {
+        source->refused = true;
+        source_fail(source, &blocker);
+        return;
+    }
+    for (size_t i = 0; i < source->request.disk_count; i++) {
+        const char *device = source->request.disks[i].device;
+
+        if (!inspection_disk(&source->inspection, device)) {
+            source->refused = true;
+            source_fail_text(source, "disk-unknown",
+                             "--disk %s: the VM has no disk of that name (watari list)", device);
+            return;
+        }
+    }
+    source_dial(source);
+}
+
+static void on_qmp_ready(const struct error *error, void *context)
+{
+    struct source *source = context;
+
+    if (error) {
+        source->refused = true;
+        source_fail(source, error);
+        return;
+    }
+    source->qmp_ready = true;
+    source->inspect = inspect_start(source->qmp, on_inspected, source);
+}
+
+static void make_id(char id[MIGRATION_ID_SIZE])
+{
+    uint64_t number = 0;
+
+    /* An id must not repeat; that it can be guessed would do no harm. */
+    if (RAND_bytes((uint8_t *)&number, sizeof number) != 1) {
+        number = clock_monotonic_ns();
+    }
+    snprintf(id, MIGRATION_ID_SIZE, "%016llx", (unsigned long long)number);
+}
+
+static bool check_request(struct daemon *daemon, const struct migrate_request *request,
+                          const struct vm *vm, struct error *error)
+{
+    const struct tls_peer *known = tls_trust_by_name(daemon->trust, request->peer);
+    const struct migration *running = migration_of_vm(daemon, vm->name);
+
+    if (!known) {
+        return error_set(
+            error, "peer-unknown",
+            "no peer is trusted under the name %s (watari trust list); %s goes on running here",
+            request->peer, vm->name);
+    }
+    if (!(known->allow & TLS_ALLOW_RECEIVE)) {
+        return error_set(error, "peer-not-allowed",
+                         "%s may not be sent VMs (watari trust list); %s goes on running here",
+                         known->name, vm->name);
+    }
+    if (strcmp(known->address, "-") == 0) {
+        return error_set(
+            error, "peer-unreachable",
+            "%s has no address here: it can only send to this host; %s goes on running here",
+            known->name, vm->name);
+    }
+    if (running) {
+        return error_set(error, "migration-active",
+                         "a migration of %s is under way already: %s (watari watch %s)", vm->name,
+                         running->id, running->id);
+    }
+    return true;
+}
+
+struct migration *source_start(struct daemon *daemon, struct migrate_request *request,
+                               struct error *error)
+{
+    static const struct qmp_handlers handlers = {on_qmp_ready, on_qmp_event, on_qmp_closed};
+    static const struct timeval tick = {0, TICK_MS * 1000};
+    char id[MIGRATION_ID_SIZE];
+    struct source *source;
+    struct vm vm;
+
+    if (!vm_find(request->vm, &vm, error)) {
+        migrate_request_clear(request);
+        return NULL;
+    }
+    if (!check_request(daemon, request, &vm, error)) {
+        vm_clear(&vm);
+        migrate_request_clear(request);
+        return NULL;
+    }
+    make_id(id);
+    source = source_new(daemon, id, vm.name, request->peer);
+    source->vm = vm;
+    source->request = *request;
+    memset(request, 0, sizeof *request);
+    source->migration.mode = source->request.mode;
+    source->process = process_watch_new(daemon->base, source->vm.pid, source->vm.start_time,
+                                        source_on_qemu_end, source, error);
+    if (!source->process) {
+        migration_clear(&source->migration);
+        source_release(&source->migration);
+        return NULL;
+    }
+    migration_register(&source->migration);
+    migration_phase(&source->migration, PHASE_PREFLIGHT, "%s (pid %d) to %s, %s",
+                    source->migration.vm, (int)source->vm.pid, source->migration.peer,
+                    source->request.mode == MIGRATION_QUICK ? "quick" : "live");
+    source->qmp = qmp_open(daemon->base, source->vm.qmp_path, &handlers, source);
+    event_add(source->tick, &tick);
+    return &source->migration;
+}

@@ -1,0 +1,495 @@
+/*
+ * The disks at the source. Each has one export that stays open for the whole migration ("disk<i>": the bulk pass reads it, and it keeps
+ * the disk from being resized), and one per dirty pass ("pass<i>", with the bitmap of that pass). All by QMP here; the bytes go through
+ * the mover.
+ *
+ *   bitmap 0 added, export "disk<i>"  ->  pass 0 (allocated extents)
+ *   transaction: bitmap n+1 added, bitmap n disabled; export "pass<i>" with bitmap n  ->  pass n+1 (dirty extents)
+ *   pass done: export deleted (hard, awaited), the mover's connection released, descriptor and bitmap n dropped
+ *
+ * The last pass, in the pause, only disables its bitmap.
+ */
+#include "source_state.h"
+
+#include "batch.h"
+#include "clock.h"
+#include "qmp.h"
+#include "undo.h"
+
+#include "agent/common/log.h"
+#include "agent/common/must.h"
+#include "agent/policy/phase.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* One bit for 4 KiB is what guests write; a bitmap is to stay below 32 MiB. */
+#define GRANULARITY_MIN 4096u
+#define BITMAP_BITS_MAX (32ull << 23)
+/* A pass is worth its dozen QMP commands when so much is dirty, or anything is for so long. */
+#define PASS_WORTH_BYTES (1u << 20)
+#define PASS_WORTH_NS 1000000000ull
+/* An export that nobody of ours ended: QEMU's end follows within this time, if that is the reason. */
+#define EXPORT_ENDED_MS 2000
+/* A pass of less is mostly round trips and a flush: it says nothing of how fast data goes. */
+#define RATE_WORTH_BYTES (4u << 20)
+/* Memory begins when the disks need no longer than this part of the allowed downtime, or will not get smaller. */
+#define READY_PART 4
+#define PASSES_BEFORE_MEMORY_MAX 8
+
+static uint64_t granularity(uint64_t size)
+{
+    uint64_t bytes = GRANULARITY_MIN;
+
+    while (size / bytes > BITMAP_BITS_MAX) {
+        bytes *= 2;
+    }
+    return bytes;
+}
+
+static void add_bitmap(struct batch *batch, const struct source_disk *disk, json_t *actions)
+{
+    char *name = must_format("watari-%u", disk->bitmap);
+    char *key = must_format("bitmap:%u:%u", disk->index, disk->bitmap);
+    json_t *what = must_json(json_pack("{sss{ssss}}", "qmp", "block-dirty-bitmap-remove",
+                                       "arguments", "node", disk->node, "name", name));
+    json_t *arguments = must_json(json_pack("{ss,ss,sI}", "node", disk->node, "name", name,
+                                            "granularity", (json_int_t)granularity(disk->size)));
+
+    if (actions) {
+        /* In front: the disabling of the one before is in ACTIONS already. */
+        json_array_insert_new(
+            actions, 0,
+            must_json(json_pack("{ss,so}", "type", "block-dirty-bitmap-add", "data", arguments)));
+        batch_add_change(batch, key, what, "transaction",
+                         must_json(json_pack("{sO}", "actions", actions)));
+    } else {
+        batch_add_change(batch, key, what, "block-dirty-bitmap-add", arguments);
+    }
+    free(name);
+    free(key);
+}
+
+static void add_export(struct batch *batch, const struct source_disk *disk, const char *kind,
+                       const char *id, const char *bitmap)
+{
+    char *name = must_format("%s%u", kind, disk->index);
+    char *key = must_format("export:%s", id);
+    json_t *arguments = must_json(json_pack("{ss,ss,ss,ss,sb}", "id", id, "type", "nbd",
+                                            "node-name", disk->node, "name", name, "writable", 0));
+
+    if (bitmap) {
+        json_object_set_new(arguments, "bitmaps", must_json(json_pack("[s]", bitmap)));
+    }
+    batch_add_change(batch, key, must_json(json_pack("{ss}", "export", id)), "block-export-add",
+                     arguments);
+    free(name);
+    free(key);
+}
+
+static void order_pass(struct source_disk *disk, int fd, const char *kind, const char *context)
+{
+    struct order order = {.type = ORDER_PASS, .pass = {.disk = disk->index, .pass = disk->bitmap}};
+
+    snprintf(order.pass.export_name, sizeof order.pass.export_name, "%s%u", kind, disk->index);
+    snprintf(order.pass.context, sizeof order.pass.context, "%s", context);
+    disk->state = PASS_RUNNING;
+    disk->pass_started_ns = clock_monotonic_ns();
+    source_order(disk->source, &order, fd);
+}
+
+/* --- bulk --- */
+
+static void on_opened(const json_t *replies, const struct error *error, void *context)
+{
+    struct source_disk *disk = context;
+    struct source *source = disk->source;
+
+    (void)replies;
+    disk->batch = NULL;
+    if (error) {
+        source_fail(source, error);
+        return;
+    }
+    order_pass(disk, disk->nbd_fd, "disk", "");
+    disk->nbd_fd = -1;
+}
+
+static void open_disk(struct source_disk *disk)
+{
+    struct source *source = disk->source;
+    char *id = must_format("watari-keep-%u", disk->index);
+    struct error error;
+
+    disk->batch = batch_new(source->qmp, source->undo);
+    disk->nbd_fd = source_nbd_connect(source, disk->batch, id, &error);
+    if (disk->nbd_fd < 0) {
+        source_fail(source, &error);
+    } else {
+        disk->state = PASS_STARTING;
+        add_bitmap(disk->batch, disk, NULL);
+        add_export(disk->batch, disk, "disk", id, NULL);
+        batch_run(disk->batch, on_opened, disk);
+    }
+    free(id);
+}
+
+void source_bulk_begin(struct source *source)
+{
+    uint64_t allocated = 0;
+
+    for (size_t i = 0; i < source->inspection.disk_count; i++) {
+        allocated +=
+            source->inspection.disks[i].read_only ? 0 : source->inspection.disks[i].allocated;
+    }
+    migration_phase(&source->migration, PHASE_BULK, "%zu disk%s, %.0f MiB allocated",
+                    source->disk_count, source->disk_count == 1 ? "" : "s",
+                    (double)allocated / 1048576.0);
+    for (size_t i = 0; i < source->disk_count && !source->failing; i++) {
+        open_disk(&source->disks[i]);
+    }
+    source->bulk_started = true;
+}
+
+/* --- passes --- */
+
+static void on_pass_started(const json_t *replies, const struct error *error, void *context)
+{
+    struct source_disk *disk = context;
+    char context_name[ORDERS_CONTEXT_SIZE];
+
+    (void)replies;
+    disk->batch = NULL;
+    if (error) {
+        source_fail(disk->source, error);
+        return;
+    }
+    snprintf(context_name, sizeof context_name, "qemu:dirty-bitmap:watari-%u", disk->frozen);
+    disk->bitmap = disk->frozen + 1;
+    order_pass(disk, disk->nbd_fd, "pass", context_name);
+    disk->nbd_fd = -1;
+}
+
+static void start_pass(struct source_disk *disk, bool last)
+{
+    struct source *source = disk->source;
+    char *id = must_format("watari-pass-%u", disk->index);
+    char *frozen = must_format("watari-%u", disk->bitmap);
+    json_t *actions = must_json(json_pack("[{ss,s{ssss}}]", "type", "block-dirty-bitmap-disable",
+                                          "data", "node", disk->node, "name", frozen));
+    struct error error;
+
+    disk->last = last;
+    disk->frozen = disk->bitmap;
+    disk->state = PASS_STARTING;
+    disk->batch = batch_new(source->qmp, source->undo);
+    disk->nbd_fd = source_nbd_connect(source, disk->batch, id, &error);
+    if (disk->nbd_fd < 0) {
+        source_fail(source, &error);
+    } else {
+        if (last) {
+            batch_add(disk->batch, "transaction", must_json(json_pack("{sO}", "actions", actions)));
+        } else {
+            disk->bitmap++;
+            add_bitmap(disk->batch, disk, actions);
+        }
+        add_export(disk->batch, disk, "pass", id, frozen);
+        batch_run(disk->batch, on_pass_started, disk);
+    }
+    json_decref(actions);
+    free(frozen);
+    free(id);
+}
+
+bool source_pass_running(const struct source *source)
+{
+    for (size_t i = 0; i < source->disk_count; i++) {
+        if (source->disks[i].state != PASS_IDLE) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool worth_a_pass(const struct source_disk *disk)
+{
+    return disk->state == PASS_IDLE &&
+           (disk->dirty >= PASS_WORTH_BYTES ||
+            (disk->dirty > 0 && clock_monotonic_ns() - disk->pass_started_ns > PASS_WORTH_NS));
+}
+
+void source_passes(struct source *source, bool last)
+{
+    for (size_t i = 0; i < source->disk_count && !source->failing; i++) {
+        struct source_disk *disk = &source->disks[i];
+
+        if (last || worth_a_pass(disk)) {
+            start_pass(disk, last);
+        }
+    }
+    if (last && source->disk_count == 0) {
+        source_exports_end(source);
+    }
+}
+
+uint64_t source_disk_left(const struct source *source)
+{
+    uint64_t left = 0;
+
+    for (size_t i = 0; i < source->disk_count; i++) {
+        left += source->disks[i].dirty;
+    }
+    return left;
+}
+
+void source_note_dirty(struct source *source, const json_t *nodes)
+{
+    for (size_t i = 0; i < source->disk_count; i++) {
+        struct source_disk *disk = &source->disks[i];
+        char name[32];
+        const json_t *node, *bitmap;
+        size_t n, b;
+
+        snprintf(name, sizeof name, "watari-%u", disk->bitmap);
+        json_array_foreach(nodes, n, node)
+        {
+            const char *node_name = json_string_value(json_object_get(node, "node-name"));
+
+            if (!node_name || strcmp(node_name, disk->node) != 0) {
+                continue;
+            }
+            json_array_foreach(json_object_get(node, "dirty-bitmaps"), b, bitmap)
+            {
+                const char *bitmap_name = json_string_value(json_object_get(bitmap, "name"));
+
+                if (bitmap_name && strcmp(bitmap_name, name) == 0) {
+                    disk->dirty = (uint64_t)json_integer_value(json_object_get(bitmap, "count"));
+                }
+            }
+        }
+    }
+}
+
+/* --- the end of a pass --- */
+
+static void on_pass_cleaned(const json_t *replies, const struct error *error, void *context)
+{
+    struct source_disk *disk = context;
+    struct source *source = disk->source;
+
+    (void)replies;
+    disk->batch = NULL;
+    if (error) {
+        source_fail(source, error);
+        return;
+    }
+    disk->state = PASS_IDLE;
+    if (!disk->last) {
+        source_last_passes(
+            source); /* in the pause; else the tick looks whether another is needed, or memory may begin */
+        return;
+    }
+    disk->last_done = true;
+    for (size_t i = 0; i < source->disk_count; i++) {
+        if (!source->disks[i].last_done) {
+            return;
+        }
+    }
+    source_exports_end(source);
+}
+
+static void release_connection(struct source_disk *disk, uint32_t pass)
+{
+    struct order order = {.type = ORDER_RELEASE, .pass = {.disk = disk->index, .pass = pass}};
+
+    source_order(disk->source, &order, -1);
+}
+
+/* The export of the pass is gone, so its connection may be left, and its bitmap is no longer in use. */
+static void clean_pass(struct source_disk *disk)
+{
+    struct source *source = disk->source;
+    char *id = must_format("watari-pass-%u", disk->index);
+    char *key = must_format("export:%s", id);
+    char *bitmap = must_format("watari-%u", disk->frozen);
+    char *bitmap_key = must_format("bitmap:%u:%u", disk->index, disk->frozen);
+
+    release_connection(disk, disk->frozen + 1);
+    disk->batch = batch_new(source->qmp, source->undo);
+    batch_add_forget(disk->batch, key);
+    batch_add_closefd(disk->batch, id);
+    batch_add(disk->batch, "block-dirty-bitmap-remove",
+              must_json(json_pack("{ssss}", "node", disk->node, "name", bitmap)));
+    batch_add_forget(disk->batch, bitmap_key);
+    batch_run(disk->batch, on_pass_cleaned, disk);
+    free(id);
+    free(key);
+    free(bitmap);
+    free(bitmap_key);
+}
+
+static void on_export_del(json_t *value, const struct error *error, void *context)
+{
+    (void)value;
+    if (error) {
+        source_fail(context, error);
+    }
+}
+
+static void delete_export(struct source *source, const char *kind, uint32_t index)
+{
+    char *id = must_format("watari-%s-%u", kind, index);
+
+    qmp_execute(source->qmp, "block-export-del",
+                must_json(json_pack("{ssss}", "id", id, "mode", "hard")), -1, on_export_del,
+                source);
+    free(id);
+}
+
+void source_pass_done(struct source *source, const struct report_pass *report)
+{
+    struct source_disk *disk = &source->disks[report->disk];
+
+    if (report->disk >= source->disk_count || disk->state != PASS_RUNNING) {
+        source_fail_text(source, "mover-failed", "the mover reports a pass that does not run");
+        return;
+    }
+    disk->passes++;
+    disk->data_bytes += report->data_bytes;
+    disk->flush_ns = report->flush_ns;
+    if (report->data_bytes >= RATE_WORTH_BYTES) {
+        source->disk_rate = (uint64_t)((double)report->data_bytes * 1e9 /
+                                       (double)(clock_monotonic_ns() - disk->pass_started_ns));
+    }
+    if (report->pass == 0) {
+        disk->state = PASS_IDLE; /* its export stays */
+        return;
+    }
+    disk->state = PASS_ENDING;
+    delete_export(source, "pass", disk->index);
+}
+
+/* --- the end of all --- */
+
+static void on_keep_closed(const json_t *replies, const struct error *error, void *context)
+{
+    struct source *source = context;
+
+    (void)replies;
+    source->batch = NULL;
+    if (error) {
+        source_fail(source, error);
+        return;
+    }
+    source_disks_done(source);
+}
+
+static void close_keeps(struct source *source)
+{
+    source->batch = batch_new(source->qmp, source->undo);
+    for (size_t i = 0; i < source->disk_count; i++) {
+        char *id = must_format("watari-keep-%u", source->disks[i].index);
+        char *key = must_format("export:%s", id);
+
+        release_connection(&source->disks[i], 0);
+        batch_add_forget(source->batch, key);
+        batch_add_closefd(source->batch, id);
+        free(id);
+        free(key);
+    }
+    batch_run(source->batch, on_keep_closed, source);
+}
+
+void source_exports_end(struct source *source)
+{
+    source->keeps_left = (uint32_t)source->disk_count;
+    if (source->keeps_left == 0) {
+        source_disks_done(source);
+        return;
+    }
+    for (size_t i = 0; i < source->disk_count; i++) {
+        delete_export(source, "keep", source->disks[i].index);
+    }
+}
+
+void source_export_deleted(struct source *source, const char *id)
+{
+    unsigned index;
+
+    if (source->failing) {
+        return;
+    }
+    if (sscanf(id, "watari-pass-%u", &index) == 1 && index < source->disk_count &&
+        source->disks[index].state == PASS_ENDING) {
+        clean_pass(&source->disks[index]);
+    } else if (sscanf(id, "watari-keep-%u", &index) == 1 && index < source->disk_count) {
+        if (source->keeps_left == 0) {
+            /* A QEMU that shuts down ends its exports, too; its QMP socket closes right after. */
+            source_limit(source, "the migration, whose export somebody else ended,",
+                         EXPORT_ENDED_MS);
+        } else if (--source->keeps_left == 0) {
+            close_keeps(source);
+        }
+    }
+}
+
+/* --- between bulk and memory --- */
+
+static uint64_t allowed_ms(const struct source *source)
+{
+    return source->request.mode == MIGRATION_QUICK ? source->request.max_quick_downtime_ms
+                                                   : source->request.max_downtime_ms;
+}
+
+/* Small enough, or not getting smaller: memory may begin. */
+static bool disks_ready(struct source *source)
+{
+    uint64_t left = source_disk_left(source);
+    uint64_t rate = source->disk_rate;
+    bool fits =
+        left <= PASS_WORTH_BYTES || (rate && left * 1000 / rate <= allowed_ms(source) / READY_PART);
+
+    if (fits || source->pass_rounds >= PASSES_BEFORE_MEMORY_MAX) {
+        return true;
+    }
+    return source->pass_rounds > 1 && left >= source->last_pass_left;
+}
+
+static void on_dirty_known(json_t *value, const struct error *error, void *context)
+{
+    struct source *source = context;
+
+    source->asking = false;
+    if (error) {
+        source_fail(source, error);
+        return;
+    }
+    source_note_dirty(source, value);
+    if (disks_ready(source)) {
+        source_memory_begin(source);
+        return;
+    }
+    source->pass_rounds++;
+    source->last_pass_left = source_disk_left(source);
+    for (size_t i = 0; i < source->disk_count; i++) {
+        if (source->disks[i].dirty > 0 && !source->failing) {
+            start_pass(&source->disks[i], false);
+        }
+    }
+}
+
+void source_disk_tick(struct source *source)
+{
+    if (!source->bulk_started || source->memory_begun || source->asking ||
+        source_pass_running(source)) {
+        return;
+    }
+    if (strcmp(source->migration.phase, PHASE_BULK) == 0) {
+        migration_phase(&source->migration, PHASE_PASSES, "passes over what was written meanwhile");
+    }
+    source->asking = true;
+    qmp_execute(source->qmp, "query-named-block-nodes", must_json(json_pack("{sb}", "flat", 1)), -1,
+                on_dirty_known, source);
+}

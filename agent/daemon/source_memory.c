@@ -1,0 +1,514 @@
+/*
+ * Memory at the source: capabilities and parameters, the stream's socket, rounds beside disk passes, the decision to switch over, and the
+ * pause, up to the moment when the whole stream has left. The pause is ours (DESIGN §4):
+ *
+ *   near the end of a round the mover holds the stream (HOLD/HELD), the controller decides, the mover goes on (GO)
+ *   to switch over: `stop`; then side by side the last disk passes and what is left of memory; when the disks are through and their
+ *   exports gone, downtime-limit at its maximum makes QEMU go to pre-switchover, and migrate-continue lets it finish
+ */
+#include "source_state.h"
+
+#include "batch.h"
+#include "clock.h"
+#include "peer.h"
+#include "qmp.h"
+#include "undo.h"
+#include "unix_socket.h"
+
+#include "agent/common/log.h"
+#include "agent/common/must.h"
+#include "agent/policy/phase.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MEMORY_READY_MS 30000
+/* QEMU's downtime-limit: the smallest keeps it from going to pre-switchover by itself but for an idle guest; the largest makes it go at once. */
+#define DOWNTIME_LIMIT_MIN_MS 1
+#define DOWNTIME_LIMIT_MAX_MS 2000000
+#define PAGE_BYTES 4096u
+/* The hold comes so many pages before QEMU has sent all it knows to be dirty: what its own buffers and the socket hold. */
+#define HOLD_MARGIN_PAGES 256u
+/* What a pause costs besides what is measured: QMP, saving and loading device state. */
+#define DEVICE_STATE_MS 40
+#define PAUSE_LIMIT_MIN_MS 2000
+#define PAUSE_LIMIT_FACTOR 3
+#define WINDOW_NS 500000000ull
+
+void rate_window_note(struct rate_window *window, uint64_t bytes, uint64_t now_ns)
+{
+    if (window->at_ns == 0) {
+        window->at_ns = now_ns;
+        window->bytes = bytes;
+    } else if (now_ns - window->at_ns >= WINDOW_NS) {
+        window->rate =
+            (uint64_t)((double)(bytes - window->bytes) * 1e9 / (double)(now_ns - window->at_ns));
+        window->recent[window->next] = window->rate;
+        window->next = (window->next + 1) % RATE_WINDOWS;
+        window->at_ns = now_ns;
+        window->bytes = bytes;
+    }
+}
+
+uint64_t rate_window_peak(const struct rate_window *window)
+{
+    uint64_t peak = 0;
+
+    for (size_t i = 0; i < RATE_WINDOWS; i++) {
+        peak = window->recent[i] > peak ? window->recent[i] : peak;
+    }
+    return peak;
+}
+
+/* --- starting --- */
+
+static bool wanted(const char *capability)
+{
+    return strcmp(capability, "events") == 0 || strcmp(capability, "pause-before-switchover") == 0;
+}
+
+/* Every capability is set, whatever was left there by others; the inverse puts all of them back. */
+static void set_capabilities(struct source *source, struct batch *batch)
+{
+    json_t *list = must_json(json_array());
+    json_t *before =
+        must_json(json_pack("{sss{sO}}", "qmp", "migrate-set-capabilities", "arguments",
+                            "capabilities", source->inspection.capabilities));
+    const json_t *capability;
+    size_t i;
+
+    json_array_foreach(source->inspection.capabilities, i, capability)
+    {
+        const char *name = json_string_value(json_object_get(capability, "capability"));
+
+        json_array_append_new(
+            list, must_json(json_pack("{ss,sb}", "capability", name, "state", wanted(name))));
+    }
+    batch_add_change(batch, "capabilities", before, "migrate-set-capabilities",
+                     must_json(json_pack("{so}", "capabilities", list)));
+}
+
+static void set_parameters(struct source *source, struct batch *batch)
+{
+    const json_t *now = source->inspection.parameters;
+    json_t *before = must_json(json_object());
+    static const char *const names[] = {"max-bandwidth", "downtime-limit", "tls-creds"};
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        json_t *value = json_object_get(now, names[i]);
+
+        if (value) {
+            json_object_set(before, names[i], value);
+        }
+    }
+    batch_add_change(
+        batch, "parameters",
+        must_json(json_pack("{ssso}", "qmp", "migrate-set-parameters", "arguments", before)),
+        "migrate-set-parameters",
+        must_json(json_pack("{si,si,ss}", "max-bandwidth", 0, "downtime-limit",
+                            DOWNTIME_LIMIT_MIN_MS, "tls-creds", "")));
+}
+
+static void on_migrating(const json_t *replies, const struct error *error, void *context)
+{
+    struct source *source = context;
+
+    (void)replies;
+    source->batch = NULL;
+    if (error) {
+        source_fail(source, error);
+        return;
+    }
+    source->memory_began_ns = clock_monotonic_ns();
+    source->memory_started = true;
+}
+
+void source_memory_begin(struct source *source)
+{
+    struct convergence_limits limits = {
+        .quick = source->request.mode == MIGRATION_QUICK,
+        .max_downtime_ms = source->request.max_downtime_ms,
+        .max_quick_downtime_ms = source->request.max_quick_downtime_ms,
+    };
+
+    source->memory_begun = true;
+    convergence_init(&source->convergence, &limits);
+    migration_phase(&source->migration, PHASE_MEMORY, "%.0f MiB of memory, %.1f MiB of disk left",
+                    (double)source->inspection.memory_bytes / 1048576.0,
+                    (double)source_disk_left(source) / 1048576.0);
+    source_limit(source, "preparing the destination's QEMU for memory", MEMORY_READY_MS);
+    source_send(source, "memory", NULL);
+}
+
+void source_memory_ready(struct source *source)
+{
+    struct order order = {.type = ORDER_MEMORY};
+    struct error error;
+    int pair[2];
+
+    source_limit(source, NULL, 0);
+    if (!unix_socket_pair(pair, &error)) {
+        source_fail(source, &error);
+        return;
+    }
+    source->batch = batch_new(source->qmp, source->undo);
+    set_capabilities(source, source->batch);
+    set_parameters(source, source->batch);
+    batch_add_fd(source->batch, "watari-stream", pair[0]);
+    batch_add_change(source->batch, "migration", must_json(json_pack("{sb}", "resume", 1)),
+                     "migrate", must_json(json_pack("{ss}", "uri", "fd:watari-stream")));
+    /* `migrate` has taken the descriptor over. */
+    batch_add_forget(source->batch, "fd:watari-stream");
+    batch_run(source->batch, on_migrating, source);
+    source_order(source, &order, pair[1]);
+}
+
+/* --- rounds --- */
+
+static uint32_t fixed_ms(const struct source *source)
+{
+    uint64_t flush = 0, round_trip = source->peer ? peer_round_trip(source->peer) : 0;
+
+    for (size_t i = 0; i < source->disk_count; i++) {
+        flush = source->disks[i].flush_ns > flush ? source->disks[i].flush_ns : flush;
+    }
+    /* Three syncs lie in the pause: LOADED there, COMMITTED here, COMMITTED there. */
+    return DEVICE_STATE_MS + (uint32_t)((flush + 3 * source->journal_sync_ns +
+                                         2 * (round_trip == UINT64_MAX ? 0 : round_trip)) /
+                                        1000000);
+}
+
+static void order_simple(struct source *source, enum order_type type, uint64_t pages)
+{
+    struct order order = {.type = type, .hold = {.pages = pages}};
+
+    source_order(source, &order, -1);
+}
+
+/* Once a round: where the mover is to hold, so that the decision falls when least is left. */
+static void set_hold(struct source *source, const json_t *ram)
+{
+    uint64_t pages = (uint64_t)(json_integer_value(json_object_get(ram, "normal")) +
+                                json_integer_value(json_object_get(ram, "duplicate")));
+    uint64_t left = source->memory_left / PAGE_BYTES;
+
+    if (source->round < 2 || source->held_round == source->round || source->held) {
+        return;
+    }
+    source->held_round = source->round;
+    if (left > 2 * HOLD_MARGIN_PAGES) {
+        order_simple(source, ORDER_HOLD, pages + left - HOLD_MARGIN_PAGES);
+    }
+}
+
+static void note_ram(struct source *source, const json_t *migrate)
+{
+    const json_t *ram = json_object_get(migrate, "ram");
+    uint64_t now = clock_monotonic_ns();
+
+    source->round = (uint64_t)json_integer_value(json_object_get(ram, "dirty-sync-count"));
+    source->memory_left = (uint64_t)json_integer_value(json_object_get(ram, "remaining"));
+    source->memory_dirty_rate =
+        (uint64_t)json_integer_value(json_object_get(ram, "dirty-pages-rate")) * PAGE_BYTES;
+    rate_window_note(&source->memory_rate, source->sample.stream_acknowledged, now);
+    set_hold(source, ram);
+}
+
+static void go_on(struct source *source)
+{
+    if (source->held) {
+        source->held = false;
+        order_simple(source, ORDER_GO, 0);
+    }
+}
+
+/* From the pause on nothing may hold the stream back: neither a hold that was reached nor one that is still ahead. */
+static void take_back_hold(struct source *source)
+{
+    source->held = false;
+    order_simple(source, ORDER_GO, 0);
+}
+
+static void give_up(struct source *source)
+{
+    source_fail_text(source, "no-convergence", "%s", source->convergence.reason);
+}
+
+static void begin_switchover(struct source *source, const char *why);
+
+/* What the way can carry: the best of the last seconds of memory, or of the last large disk pass, which took the same lanes. Before
+ * either: the average since `migrate`. */
+static uint64_t memory_rate(const struct source *source)
+{
+    uint64_t elapsed = clock_monotonic_ns() - source->memory_began_ns;
+    uint64_t peak = rate_window_peak(&source->memory_rate);
+
+    peak = source->disk_rate > peak ? source->disk_rate : peak;
+    return peak ? peak
+                : (uint64_t)((double)source->sample.stream_acknowledged * 1e9 / (double)elapsed);
+}
+
+static enum convergence_verdict judge(struct source *source)
+{
+    struct convergence_sample sample = {
+        .now_ms = clock_monotonic_ns() / 1000000,
+        .round = source->round,
+        .memory_left = source->memory_left,
+        .memory_dirty_rate = source->memory_dirty_rate,
+        .memory_rate = memory_rate(source),
+        .disk_left = source_disk_left(source),
+        .disk_rate = source->disk_rate,
+        .fixed_ms = fixed_ms(source),
+        .pass_running = source_pass_running(source),
+    };
+
+    return convergence_step(&source->convergence, &sample);
+}
+
+static void decide(struct source *source)
+{
+    switch (judge(source)) {
+    case CONVERGENCE_GO_ON:
+        go_on(source);
+        source_passes(source, false);
+        break;
+    case CONVERGENCE_SWITCH_OVER:
+        begin_switchover(source, source->convergence.reason);
+        break;
+    case CONVERGENCE_GIVE_UP:
+        give_up(source);
+        break;
+    }
+}
+
+static void on_nodes(json_t *value, const struct error *error, void *context)
+{
+    struct source *source = context;
+
+    source->asking = false;
+    if (error) {
+        source_fail(source, error);
+        return;
+    }
+    source_note_dirty(source, value);
+    if (!source->switching && !source->failing) {
+        decide(source);
+    }
+}
+
+static void on_migrate_state(json_t *value, const struct error *error, void *context)
+{
+    struct source *source = context;
+
+    if (error) {
+        source->asking = false;
+        source_fail(source, error);
+        return;
+    }
+    note_ram(source, value);
+}
+
+/* Two questions in one go; the second answer decides. */
+static void ask(struct source *source)
+{
+    if (source->asking || source->switching) {
+        return;
+    }
+    source->asking = true;
+    qmp_execute(source->qmp, "query-migrate", NULL, -1, on_migrate_state, source);
+    qmp_execute(source->qmp, "query-named-block-nodes", must_json(json_pack("{sb}", "flat", 1)), -1,
+                on_nodes, source);
+}
+
+void source_memory_tick(struct source *source)
+{
+    if (source->memory_started) {
+        ask(source);
+    }
+}
+
+void source_memory_held(struct source *source)
+{
+    if (source->switching) {
+        return; /* it crossed the order to go on */
+    }
+    source->held = true;
+    ask(source);
+}
+
+/* --- the pause --- */
+
+static uint32_t pause_limit_ms(const struct source *source)
+{
+    uint32_t live = PAUSE_LIMIT_FACTOR * source->request.max_downtime_ms;
+
+    if (source->request.mode == MIGRATION_QUICK) {
+        return source->request.max_quick_downtime_ms > PAUSE_LIMIT_MIN_MS
+                   ? source->request.max_quick_downtime_ms
+                   : PAUSE_LIMIT_MIN_MS;
+    }
+    return live > PAUSE_LIMIT_MIN_MS ? live : PAUSE_LIMIT_MIN_MS;
+}
+
+static void pause_began(struct source *source)
+{
+    uint32_t limit = pause_limit_ms(source);
+
+    source->paused_ns = clock_monotonic_ns();
+    event_add(source->pause_clock, &(struct timeval){limit / 1000, (limit % 1000) * 1000});
+}
+
+/* The guest stands still: the last disk passes and what is left of memory, side by side. */
+void source_last_passes(struct source *source)
+{
+    if (!source->disks_frozen || source_pass_running(source)) {
+        return; /* a pass from before the pause must be whole first; its end calls this again */
+    }
+    source_passes(source, true);
+}
+
+static void guest_stands_still(struct source *source)
+{
+    source->disks_frozen = true;
+    take_back_hold(source);
+    source_last_passes(source);
+}
+
+static void on_stopped(json_t *value, const struct error *error, void *context)
+{
+    struct source *source = context;
+
+    (void)value;
+    if (error) {
+        source_fail(source, error);
+        return;
+    }
+    guest_stands_still(source);
+}
+
+static void begin_switchover(struct source *source, const char *why)
+{
+    source->switching = true;
+    migration_phase(&source->migration, PHASE_PAUSED, "%s", why);
+    source_handoff(source, SOURCE_IN_PAUSED, NULL);
+    qmp_execute(source->qmp, "stop", NULL, -1, on_stopped, source);
+}
+
+static void on_continued(json_t *value, const struct error *error, void *context)
+{
+    (void)value;
+    if (error) {
+        source_fail(context, error);
+    }
+}
+
+/* QEMU may finish: it waits in pre-switchover, and the disks have given everything. */
+static void continue_if_ready(struct source *source)
+{
+    if (!source->pre_switchover || !source->disks_done || source->continued) {
+        return;
+    }
+    source->continued = true;
+    migration_phase(&source->migration, PHASE_HANDOFF, "device state");
+    qmp_execute(source->qmp, "migrate-continue",
+                must_json(json_pack("{ss}", "state", "pre-switchover")), -1, on_continued, source);
+}
+
+void source_disks_done(struct source *source)
+{
+    source->disks_done = true;
+    if (!source->pre_switchover) {
+        qmp_execute(source->qmp, "migrate-set-parameters",
+                    must_json(json_pack("{si}", "downtime-limit", DOWNTIME_LIMIT_MAX_MS)), -1,
+                    on_continued, source);
+    }
+    continue_if_ready(source);
+}
+
+/* QEMU stopped the guest by itself: so little was left that its smallest limit was met. Good, if that and the disks fit. */
+static void on_unasked_pause_known(json_t *value, const struct error *error, void *context)
+{
+    struct source *source = context;
+
+    if (error) {
+        source_fail(source, error);
+        return;
+    }
+    note_ram(source, value);
+    source->memory_dirty_rate = 0; /* it stands still */
+    judge(source);
+    if (!convergence_fits(&source->convergence)) {
+        source_fail_text(
+            source, "unasked-pause",
+            "QEMU paused the guest by itself with %.1f MB of memory and %.1f MB of disk left, which would take "
+            "%u ms; %s allows %u ms: allow more, or use --mode quick",
+            (double)source->memory_left / 1e6, (double)source_disk_left(source) / 1e6,
+            source->convergence.predicted_downtime_ms,
+            source->convergence.limits.quick ? "--max-quick-downtime" : "--max-downtime",
+            source->convergence.limits.quick ? source->convergence.limits.max_quick_downtime_ms
+                                             : source->convergence.limits.max_downtime_ms);
+        return;
+    }
+    guest_stands_still(source);
+}
+
+static void unasked_pause(struct source *source)
+{
+    source->switching = true;
+    migration_phase(&source->migration, PHASE_PAUSED, "QEMU found nothing left to send");
+    source_handoff(source, SOURCE_IN_PAUSED, NULL);
+    qmp_execute(source->qmp, "query-migrate", NULL, -1, on_unasked_pause_known, source);
+}
+
+static void on_migration_status(struct source *source, const char *status)
+{
+    if (strcmp(status, "pre-switchover") == 0) {
+        source->pre_switchover = true;
+        if (!source->switching) {
+            unasked_pause(source);
+        } else {
+            continue_if_ready(source);
+        }
+    } else if (strcmp(status, "completed") == 0) {
+        source_handoff(source, SOURCE_IN_COMPLETED, NULL);
+    } else if (strcmp(status, "failed") == 0 || strcmp(status, "cancelled") == 0) {
+        source_fail_text(source, "qemu-migration-failed",
+                         "the source's QEMU says that its migration %s (its log has more)",
+                         strcmp(status, "failed") == 0 ? "failed"
+                                                       : "was cancelled by somebody else");
+    }
+}
+
+void source_memory_event(struct source *source, const char *name, json_t *data)
+{
+    const char *status;
+
+    if (source->failing) {
+        return;
+    }
+    if (strcmp(name, "MIGRATION") == 0 &&
+        (status = json_string_value(json_object_get(data, "status")))) {
+        on_migration_status(source, status);
+    } else if (strcmp(name, "STOP") == 0 && source->paused_ns == 0) {
+        pause_began(source);
+    } else if ((strcmp(name, "SHUTDOWN") == 0 || strcmp(name, "GUEST_PANICKED") == 0) &&
+               !source->switching) {
+        error_set(&source->error, "guest-ended", "the guest of %s %s while it was being migrated",
+                  source->migration.vm,
+                  strcmp(name, "SHUTDOWN") == 0 ? "shut down or was reset" : "panicked");
+    }
+}
+
+void source_memory_done(struct source *source, const struct report_memory *report)
+{
+    source->stream_done = true;
+    source->stream_bytes = report->bytes;
+    for (size_t i = 0; i < ORDERS_HASH_SIZE; i++) {
+        snprintf(source->stream_hash + 2 * i, 3, "%02x", report->hash[i]);
+    }
+    source_send(source, "sent",
+                must_json(json_pack("{sI,ss}", "bytes", (json_int_t)source->stream_bytes, "hash",
+                                    source->stream_hash)));
+}

@@ -1,0 +1,475 @@
+/*
+ * The source's way from an authenticated peer to open lanes and exports: journal, offer, accept, mover, lanes, NBD server.
+ */
+#include "source_state.h"
+
+#include "batch.h"
+#include "clock.h"
+#include "daemon.h"
+#include "dial.h"
+#include "journal.h"
+#include "mover_link.h"
+#include "peer.h"
+#include "qmp.h"
+#include "undo.h"
+#include "unix_socket.h"
+
+#include "agent/common/log.h"
+#include "agent/common/must.h"
+#include "agent/policy/phase.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* The destination makes images and starts a QEMU in this time: seconds, but on a busy host with slow disks. */
+#define ACCEPT_MS 120000
+#define LANES_MS 15000
+#define DEFAULT_LANES_MAX 8
+#define DEFAULT_LANES_MIN 2
+/* zstd level 1: about 280 MB/s a core on guest memory at ratio 2.4; higher ones gain 1-6 % (DESIGN §12). */
+#define DEFAULT_LEVEL 1
+
+static uint32_t default_lanes(void)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+    return cores > DEFAULT_LANES_MAX   ? DEFAULT_LANES_MAX
+           : cores < DEFAULT_LANES_MIN ? DEFAULT_LANES_MIN
+                                       : (uint32_t)cores;
+}
+
+static void add_disk(struct source *source, const struct inspected_disk *inspected)
+{
+    struct source_disk *disk = &source->disks[source->disk_count];
+    struct stat status;
+
+    disk->source = source;
+    disk->index = (uint32_t)source->disk_count++;
+    disk->device = must_copy(inspected->device);
+    disk->node = must_copy(inspected->node);
+    disk->path = must_copy(inspected->path);
+    disk->size = inspected->size;
+    disk->nbd_fd = -1;
+    if (stat(disk->path, &status) == 0 && S_ISREG(status.st_mode)) {
+        disk->mark = must_format("%s.watari-%s-moved", disk->path, source->migration.id);
+    }
+}
+
+/* The offer lists every disk; only the writable ones are carried, so that an index means the same on both sides. */
+static void list_disks(struct source *source)
+{
+    source->disks = must_alloc((source->inspection.disk_count + 1) * sizeof *source->disks);
+    for (size_t i = 0; i < source->inspection.disk_count; i++) {
+        if (!source->inspection.disks[i].read_only) {
+            add_disk(source, &source->inspection.disks[i]);
+        }
+    }
+}
+
+static const char *wanted_target(const struct source *source, const char *device)
+{
+    for (size_t i = 0; i < source->request.disk_count; i++) {
+        if (strcmp(source->request.disks[i].device, device) == 0) {
+            return source->request.disks[i].target;
+        }
+    }
+    return NULL;
+}
+
+static json_t *offered_disks(const struct source *source)
+{
+    json_t *list = must_json(json_array());
+
+    for (size_t i = 0; i < source->inspection.disk_count; i++) {
+        const struct inspected_disk *disk = &source->inspection.disks[i];
+        const char *target = wanted_target(source, disk->device);
+        json_t *entry = must_json(
+            json_pack("{ss,ss,ss,ss,sI,sI,sb}", "name", disk->device, "node", disk->node, "path",
+                      disk->path, "format", disk->format, "size", (json_int_t)disk->size,
+                      "allocated", (json_int_t)disk->allocated, "read_only", disk->read_only));
+
+        if (disk->cluster_size) {
+            json_object_set_new(entry, "cluster_size",
+                                json_integer((json_int_t)disk->cluster_size));
+        }
+        if (target) {
+            json_object_set_new(entry, "target", must_json(json_string(target)));
+        }
+        json_array_append_new(list, entry);
+    }
+    return list;
+}
+
+/* Arguments that are not UTF-8 cannot be told in JSON. */
+static json_t *launch_vector(const struct vm *vm)
+{
+    json_t *list = must_json(json_array());
+
+    for (size_t i = 0; i < vm->argc; i++) {
+        json_t *argument = json_string(i == 0 && vm->binary ? vm->binary : vm->argv[i]);
+
+        if (!argument) {
+            json_decref(list);
+            return NULL;
+        }
+        json_array_append_new(list, argument);
+    }
+    return list;
+}
+
+static void send_offer(struct source *source)
+{
+    json_t *launch = launch_vector(&source->vm);
+    char version[32];
+    int number = qmp_version(source->qmp);
+
+    if (!launch) {
+        source->refused = true;
+        source_fail_text(source, "launch-not-utf8",
+                         "the command line of this QEMU has an argument that is not UTF-8");
+        return;
+    }
+    snprintf(version, sizeof version, "%d.%d.%d", number / 10000, number / 100 % 100, number % 100);
+    migration_phase(&source->migration, PHASE_PREPARE, "%s makes disks and starts its QEMU",
+                    source->migration.peer);
+    source_limit(source, "preparing the destination", ACCEPT_MS);
+    source->offered = true;
+    source_send(
+        source, "offer",
+        must_json(json_pack("{ss,ss,ss,ss,sI,so,si,sI,so}", "vm", source->migration.vm, "mode",
+                            source->request.mode == MIGRATION_QUICK ? "quick" : "live", "machine",
+                            source->inspection.machine, "qemu_version", version, "ram_bytes",
+                            (json_int_t)source->inspection.memory_bytes, "launch", launch, "lanes",
+                            (int)source->lanes, "paused_limit_ms",
+                            (json_int_t)source->request.max_quick_downtime_ms, "disks",
+                            offered_disks(source))));
+}
+
+static void on_begin_synced(const struct error *error, uint64_t nanoseconds, void *context)
+{
+    struct source *source = context;
+
+    if (source->failing) {
+        return;
+    }
+    if (error) {
+        source_fail(source, error);
+        return;
+    }
+    source->journal_sync_ns = nanoseconds;
+    send_offer(source);
+}
+
+static json_t *begin_record(const struct source *source)
+{
+    json_t *disks = must_json(json_array());
+    char boot_id[37] = "";
+
+    vm_boot_id(boot_id);
+    for (size_t i = 0; i < source->disk_count; i++) {
+        json_array_append_new(disks, must_json(json_pack("{ss,ss?}", "path", source->disks[i].path,
+                                                         "mark", source->disks[i].mark)));
+    }
+    return must_json(json_pack(
+        "{ss,ss,ss,ss,ss,ss,si,sI,ss,sI,so}", "side", "source", "migration", source->migration.id,
+        "vm", source->migration.vm, "peer", source->migration.peer, "qmp", source->vm.qmp_path,
+        "mode", source->request.mode == MIGRATION_QUICK ? "quick" : "live", "pid",
+        (int)source->vm.pid, "start_time", (json_int_t)source->vm.start_time, "boot_id", boot_id,
+        "reconnect_timeout_ms", (json_int_t)source->request.reconnect_timeout_ms, "disks", disks));
+}
+
+void source_prepare_begin(struct source *source)
+{
+    struct daemon *daemon = source->migration.daemon;
+    struct error error;
+
+    list_disks(source);
+    source->lanes = source->request.lanes ? source->request.lanes : default_lanes();
+    source->journal_path =
+        must_format("%s/journal/%s.source", daemon->config.state_dir, source->migration.id);
+    source->journal = journal_create(daemon->syncer, source->journal_path, &error);
+    if (!source->journal) {
+        source_fail(source, &error);
+        return;
+    }
+    source->undo = undo_new(daemon->base, source->journal);
+    if (!journal_append(source->journal, "begin", begin_record(source), &error)) {
+        source_fail(source, &error);
+        return;
+    }
+    journal_sync(source->journal, on_begin_synced, source);
+}
+
+/* --- lanes --- */
+
+static void on_lane_dialled(int fd, const struct sockaddr *address, socklen_t length,
+                            const struct error *error, void *context)
+{
+    struct lane_dial *lane = context;
+    struct order order = {.type = ORDER_LANE, .lane = {.index = lane->index}};
+
+    (void)address;
+    (void)length;
+    lane->dial = NULL;
+    if (error) {
+        source_fail(lane->source, error);
+        return;
+    }
+    memcpy(order.lane.ticket, lane->ticket, sizeof lane->ticket);
+    memcpy(order.lane.key, lane->key, sizeof lane->key);
+    source_order(lane->source, &order, fd);
+    explicit_bzero(&order, sizeof order);
+    explicit_bzero(lane->key, sizeof lane->key);
+}
+
+static bool from_hex(const char *hex, uint8_t *out, size_t size)
+{
+    for (size_t i = 0; i < size; i++) {
+        if (sscanf(hex + 2 * i, "%2hhx", &out[i]) != 1) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void dial_lane(struct source *source, uint32_t index, const json_t *ticket)
+{
+    struct lane_dial *lane = &source->lane_dials[index];
+    struct preamble greeting = {.kind = PREAMBLE_LANE,
+                                .version_min = PROTOCOL_VERSION_MIN,
+                                .version_max = PROTOCOL_VERSION_MAX};
+    uint8_t raw[PREAMBLE_SIZE];
+    const struct sockaddr *address;
+    socklen_t length;
+
+    lane->source = source;
+    lane->index = index;
+    if (!from_hex(json_string_value(json_object_get(ticket, "ticket")), lane->ticket,
+                  sizeof lane->ticket) ||
+        !from_hex(json_string_value(json_object_get(ticket, "key")), lane->key, sizeof lane->key)) {
+        source_fail_text(source, "peer-protocol", "%s gave a ticket that is no hexadecimal",
+                         source->migration.peer);
+        return;
+    }
+    memcpy(greeting.ticket, lane->ticket, sizeof greeting.ticket);
+    preamble_encode(&greeting, raw);
+    address = peer_address(source->peer, &length);
+    lane->dial =
+        dial_address(source->migration.daemon, address, length, raw, on_lane_dialled, lane);
+}
+
+static void on_report(const struct report *report, void *context)
+{
+    struct source *source = context;
+
+    switch (report->type) {
+    case REPORT_SAMPLE:
+        source->sample = report->sample;
+        return;
+    case REPORT_FAILED:
+        source_fail_text(source, report->failure.id, "the mover of this host failed: %s",
+                         report->failure.text);
+        return;
+    case REPORT_LANE_LOST:
+        /* After the last segment nothing needs a lane any more; the destination's mover leaves then. */
+        if (!source->stream_done) {
+            source_fail_text(source, "link-lost", "lane %u to %s was lost: %s", report->lane.index,
+                             source->migration.peer, report->lane.text);
+        }
+        return;
+    default:
+        break;
+    }
+    if (source->failing) {
+        return;
+    }
+    switch (report->type) {
+    case REPORT_LANE_UP:
+        source_lane_up(source);
+        break;
+    case REPORT_PASS_DONE:
+        source_pass_done(source, &report->pass);
+        break;
+    case REPORT_HELD:
+        source_memory_held(source);
+        break;
+    case REPORT_MEMORY_DONE:
+        source_memory_done(source, &report->memory);
+        break;
+    default:
+        source_fail_text(source, "mover-failed",
+                         "the mover of this host reports what a source cannot (%d)",
+                         (int)report->type);
+        break;
+    }
+}
+
+static void on_mover_ended(const struct error *error, void *context)
+{
+    struct source *source = context;
+
+    if (!source->stream_done) {
+        source_fail(source, error);
+    }
+}
+
+static bool start_mover(struct source *source)
+{
+    static const struct mover_handlers handlers = {on_report, on_mover_ended};
+    struct order begin = {
+        .type = ORDER_BEGIN,
+        .begin = {.role = ORDER_SOURCE,
+                  .lanes = source->lanes,
+                  .level = source->request.compress_auto ? DEFAULT_LEVEL : source->request.level}};
+    struct error error;
+
+    source->mover = mover_link_new(source->migration.daemon, &handlers, source, &error);
+    if (!source->mover) {
+        source_fail(source, &error);
+        return false;
+    }
+    source_order(source, &begin, -1);
+    for (size_t i = 0; i < source->disk_count; i++) {
+        struct order order = {.type = ORDER_DISK,
+                              .disk = {.disk = (uint32_t)i,
+                                       .size = source->disks[i].size,
+                                       .reads_as_zero = source->disks[i].reads_as_zero}};
+
+        source_order(source, &order, -1);
+    }
+    return true;
+}
+
+/* The accept's disks are those of the offer, in its order; what is read-only there is not carried. */
+static bool take_disks(struct source *source, const json_t *accept)
+{
+    const json_t *list = json_object_get(accept, "disks");
+    size_t carried = 0;
+
+    if (json_array_size(list) != source->inspection.disk_count) {
+        return false;
+    }
+    for (size_t i = 0; i < source->inspection.disk_count; i++) {
+        if (!source->inspection.disks[i].read_only) {
+            source->disks[carried++].reads_as_zero =
+                json_is_true(json_object_get(json_array_get(list, i), "reads_as_zero"));
+        }
+    }
+    return true;
+}
+
+void source_accepted(struct source *source, json_t *accept)
+{
+    const json_t *tickets = json_object_get(accept, "tickets");
+    const json_t *ticket;
+    size_t i;
+
+    if (source->accepted || json_array_size(tickets) != source->lanes ||
+        !take_disks(source, accept)) {
+        source_fail_text(source, "peer-protocol",
+                         "%s accepted something else than what was offered",
+                         source->migration.peer);
+        return;
+    }
+    source->accepted = json_incref(accept);
+    if (!start_mover(source)) {
+        return;
+    }
+    source_limit(source, "opening the lanes", LANES_MS);
+    source->lane_dials = must_alloc(source->lanes * sizeof *source->lane_dials);
+    json_array_foreach(tickets, i, ticket)
+    {
+        if (source->failing) {
+            return;
+        }
+        dial_lane(source, (uint32_t)i, ticket);
+    }
+    /* The rest is journaled with COMMITTED; keys are not for the disk. */
+    json_object_del(source->accepted, "tickets");
+}
+
+/* --- exports --- */
+
+int source_nbd_connect(struct source *source, struct batch *batch, const char *name,
+                       struct error *error)
+{
+    char *path = must_format("%s/nbd.sock", source->run_dir);
+    int fd = unix_socket_connect(path, error);
+    int parked;
+
+    free(path);
+    if (fd < 0) {
+        return -1;
+    }
+    /* With an iothread QEMU 7.2 aborts when a client leaves: its own copy of our end keeps the connection from ever being left. */
+    parked = unix_socket_duplicate(fd, error);
+    if (parked < 0) {
+        close(fd);
+        return -1;
+    }
+    batch_add_fd(batch, name, parked);
+    return fd;
+}
+
+static void on_nbd_started(const json_t *replies, const struct error *error, void *context)
+{
+    struct source *source = context;
+
+    (void)replies;
+    source->batch = NULL;
+    if (error) {
+        struct error copy = *error;
+
+        if (strstr(copy.text, "NBD server already running")) {
+            source->refused = true;
+            error_set(
+                &copy, "nbd-server-busy",
+                "an NBD server runs in this QEMU already (a backup tool?); watari needs it for itself and does not stop what it did not start");
+        }
+        source_fail(source, &copy);
+        return;
+    }
+    source_bulk_begin(source);
+}
+
+static void start_nbd(struct source *source)
+{
+    char *path = must_format("%s/nbd.sock", source->run_dir);
+    char *key = must_format("directory:%s", source->run_dir);
+    struct error error;
+    int fd = -1;
+
+    if (!undo_add(source->undo, key, must_json(json_pack("{ss}", "tree", source->run_dir)),
+                  &error)) {
+        source_fail(source, &error);
+    } else if (mkdir(source->run_dir, 0700) < 0 && errno != EEXIST) {
+        source_fail_text(source, "run-dir", "%s cannot be made: %s", source->run_dir,
+                         strerror(errno));
+    } else if ((fd = unix_socket_listen(path, &error)) < 0) {
+        source_fail(source, &error);
+    } else {
+        source->batch = batch_new(source->qmp, source->undo);
+        batch_add_fd(source->batch, "watari-nbd", fd);
+        batch_add_change(source->batch, "nbd-server",
+                         must_json(json_pack("{ss}", "qmp", "nbd-server-stop")), "nbd-server-start",
+                         must_json(json_pack("{s{sss{ss}}}", "addr", "type", "fd", "data", "str",
+                                             "watari-nbd")));
+        /* nbd-server-start has taken the descriptor over. */
+        batch_add_forget(source->batch, "fd:watari-nbd");
+        batch_run(source->batch, on_nbd_started, source);
+    }
+    free(path);
+    free(key);
+}
+
+void source_lane_up(struct source *source)
+{
+    if (++source->lanes_up == source->lanes) {
+        source_limit(source, NULL, 0);
+        start_nbd(source);
+    }
+}

@@ -1,0 +1,236 @@
+/*
+ * The source's state, shared by the files that hold its steps, and by nobody else:
+ *
+ *   source.c          start, watch over time and failures, rollback, end
+ *   source_peer.c     the control connection to the destination
+ *   source_prepare.c  VM and peer looked at, offer, mover, lanes, exports
+ *   source_disk.c     bulk pass and dirty passes of each disk
+ *   source_memory.c   rounds, the decision to switch over, the pause
+ *   source_handoff.c  what policy/handoff.h decides, done
+ *   source_result.c   what the operator is told
+ *
+ * The way of a migration is one direction through prepare -> bulk -> passes -> memory -> paused -> handoff -> cleanup; each step ends in a
+ * call of the next one's begin function. Anything that goes wrong calls source_fail(), which ends every step under way.
+ * Loop thread only.
+ */
+#ifndef WATARI_DAEMON_SOURCE_STATE_H
+#define WATARI_DAEMON_SOURCE_STATE_H
+
+#include "migration.h"
+#include "vm.h"
+#include "inspect.h"
+
+#include "agent/common/journal_file.h"
+#include "agent/mover/orders.h"
+#include "agent/policy/convergence.h"
+#include "agent/policy/handoff.h"
+#include "protocol/message.h"
+
+#include <event2/event.h>
+
+struct batch;
+struct dial;
+struct inspect;
+struct journal;
+struct mover_link;
+struct peer;
+struct process_watch;
+struct qmp;
+struct undo;
+
+#define RATE_WINDOWS 8
+
+enum pass_state {
+    PASS_IDLE,
+    PASS_STARTING, /* bitmaps exchanged, export made, the mover told */
+    PASS_RUNNING,  /* the mover reads and sends */
+    PASS_ENDING,   /* export, descriptor and bitmap are taken away */
+};
+
+struct source_disk {
+    struct source *source;
+    uint32_t index; /* in the offer */
+    char *device, *node, *path,
+        *mark; /* MARK: the name the image gets when the VM has moved; NULL for block devices */
+    uint64_t size;
+    bool reads_as_zero; /* at the destination */
+    uint32_t bitmap;    /* number of the bitmap that records now */
+    uint32_t frozen;    /* number of the one that the pass under way reads */
+    int nbd_fd;         /* on its way to the mover; -1 else */
+    enum pass_state state;
+    bool last; /* the pass under way is the one in the pause */
+    bool last_done;
+    uint32_t passes; /* done */
+    uint64_t pass_started_ns;
+    uint64_t dirty;      /* bytes, as of the last look */
+    uint64_t data_bytes; /* sent as data, all passes */
+    uint64_t flush_ns;   /* the destination's flush at the end of the last pass */
+    struct batch *batch;
+};
+
+struct source {
+    struct migration migration; /* first: ops cast it back */
+    struct migrate_request request;
+    struct vm vm;
+    struct qmp *qmp;
+    bool qmp_ready;
+    struct process_watch *process;
+    struct inspect *inspect;
+    struct inspection inspection;
+    struct batch *batch; /* the step under way, when it is one of QMP commands */
+    struct peer *peer;
+    struct journal *journal;
+    uint64_t journal_sync_ns;
+    struct undo *undo;
+    struct mover_link *mover;
+    uint32_t lanes, lanes_up;
+    struct lane_dial {
+        struct source *source;
+        uint32_t index;
+        uint8_t ticket[16], key[32];
+        struct dial *dial;
+    } * lane_dials;
+    struct source_disk *disks;
+    size_t disk_count;
+    uint32_t keeps_left;     /* exports that stayed open and are being ended */
+    uint32_t pass_rounds;    /* before memory */
+    uint64_t last_pass_left; /* dirty bytes when the last of them began */
+    struct report_sample sample;
+    json_t *accepted;   /* the accept message: where the VM will be */
+    char *run_dir;      /* RUN/migrations/ID */
+    char *journal_path; /* NULL before there is one */
+    bool offered;       /* the peer has heard of it */
+
+    struct event *tick;  /* progress, and the controller while memory moves */
+    struct event *limit; /* the step under way must end by then */
+    const char *limit_what;
+    struct event *pause_clock;
+    struct event *redial;
+
+    /* memory */
+    struct convergence convergence;
+    bool bulk_started;   /* the disks' exports are open or being opened */
+    bool memory_begun;   /* the destination was told */
+    bool memory_started; /* `migrate` was accepted */
+    bool asking;         /* a question whose answer decides is under way */
+    bool held;           /* the mover holds the stream back */
+    bool switching;      /* the pause was decided, or QEMU began it */
+    bool disks_frozen;   /* the guest stands still: nothing writes any more */
+    bool disks_done, pre_switchover, continued;
+    uint64_t round, held_round;
+    uint64_t memory_left, memory_dirty_rate;
+    uint64_t memory_began_ns; /* when `migrate` was accepted */
+    uint64_t progress_ns;     /* when progress was last published */
+    uint64_t control_bytes;   /* of the control connection, when it has been closed */
+    struct rate_window {
+        uint64_t at_ns, bytes;
+        uint64_t rate;                 /* bytes/s over the last whole window */
+        uint64_t recent[RATE_WINDOWS]; /* and over those before */
+        size_t next;
+    } memory_rate, wire_rate;
+    uint64_t disk_rate; /* bytes/s of the last pass that was large enough to tell; 0: none was */
+    uint64_t stream_bytes;
+    char stream_hash[33];
+    bool stream_done;
+
+    struct handoff_source handoff;
+    uint64_t paused_ns, resumed_ns; /* CLOCK_MONOTONIC of this host */
+    uint64_t downtime_error_ns;
+    uint64_t committed_ms;
+    bool undecided_told;
+    bool hash_agreed;
+    bool runs_here; /* recovered: committed, and yet the guest runs here; no COMMIT is sent */
+
+    bool failing, cancelled, refused, lost;
+    struct error error;       /* the first that went wrong */
+    json_t *left;             /* what rollback could not put back */
+    bool undone, peer_undone; /* PEER_UNDONE: or not worth waiting for */
+    bool peer_acknowledged;   /* it said so */
+};
+
+static inline struct source *source_of(struct migration *migration)
+{
+    return (struct source *)migration;
+}
+
+/* --- source.c --- */
+/* The migration ends for this reason, unless it is too late or it is ending already. Safe to call from any callback. */
+void source_fail(struct source *source, const struct error *error);
+void source_fail_text(struct source *source, const char *id, const char *text, ...)
+    __attribute__((format(printf, 3, 4)));
+/* WHAT must be over within MS; 0 takes the limit off. */
+void source_limit(struct source *source, const char *what, uint32_t ms);
+/* Sends {"type":TYPE,"migration":ID, ...MEMBERS}; MEMBERS is stolen, may be NULL. */
+void source_send(struct source *source, const char *type, json_t *members);
+void source_order(struct source *source, const struct order *order, int fd);
+/* Carries out what policy/handoff.h says about INPUT. */
+void source_handoff(struct source *source, enum source_input input, const char *nonce);
+void source_release(struct migration *migration);
+struct source *source_new(struct daemon *daemon, const char *id, const char *vm, const char *peer);
+/* Everything is put back, or nothing had been changed: the result. */
+void source_finish(struct source *source);
+/* A step of a rollback has ended; the last one gives the result. */
+void source_tidy_end(struct source *source);
+/* After a restart: the rollback of what the journal left, with nobody to tell. */
+void source_roll_back_recovered(struct source *source);
+void source_on_qemu_end(pid_t pid, void *context);
+/* Lets go of the mover and of the peer. */
+void source_hang_up(struct source *source);
+
+/* --- source_peer.c --- */
+void source_dial(struct source *source);
+
+/* --- source_prepare.c --- */
+void source_prepare_begin(struct source *source);
+void source_accepted(struct source *source, json_t *accept);
+void source_lane_up(struct source *source);
+/* A connection to our NBD server in that QEMU, parked there by getfd as NAME (added to BATCH) so that it never sees EOF; -1 with an error. */
+int source_nbd_connect(struct source *source, struct batch *batch, const char *name,
+                       struct error *error);
+
+/* --- source_disk.c --- */
+void source_bulk_begin(struct source *source);
+void source_pass_done(struct source *source, const struct report_pass *report);
+/* Starts passes where enough is dirty; LAST: one for each disk, whatever is dirty. */
+void source_passes(struct source *source, bool last);
+bool source_pass_running(const struct source *source);
+/* Between bulk and memory: the next passes, or source_memory_begin(). */
+void source_disk_tick(struct source *source);
+/* QMP event BLOCK_EXPORT_DELETED. */
+void source_export_deleted(struct source *source, const char *id);
+/* Takes each disk's dirty count from query-named-block-nodes. */
+void source_note_dirty(struct source *source, const json_t *nodes);
+uint64_t source_disk_left(const struct source *source);
+/* All last passes are through: ends the exports that stayed open, then calls source_disks_done(). */
+void source_exports_end(struct source *source);
+
+/* --- source_memory.c --- */
+void source_memory_begin(struct source *source);
+void source_memory_ready(struct source *source);
+void source_memory_tick(struct source *source);
+void source_memory_event(struct source *source, const char *name, json_t *data);
+void source_memory_held(struct source *source);
+void source_memory_done(struct source *source, const struct report_memory *report);
+void source_disks_done(struct source *source);
+/* Starts them as soon as the guest stands still and no earlier pass runs. */
+void source_last_passes(struct source *source);
+
+/* --- source_handoff.c --- */
+void source_handoff_do(struct source *source, unsigned actions);
+void source_owned(struct source *source, const json_t *message);
+/* The destination knows that we are done, or will be told later: the end. */
+void source_done_acknowledged(struct source *source);
+/* The old QEMU has ended. */
+void source_qemu_gone(struct source *source);
+
+/* --- source_result.c --- */
+json_t *source_result(const struct source *source, const char *result, const char *reason);
+void source_progress(struct source *source);
+void source_describe(const struct migration *migration, json_t *into);
+/* Bytes/s of a counter, from its growth over windows of about half a second. */
+void rate_window_note(struct rate_window *window, uint64_t bytes, uint64_t now_ns);
+/* The best of the last few seconds: what the way can carry when there is something to carry. Zero pages cost nothing, so that an average
+ * says little of it. */
+uint64_t rate_window_peak(const struct rate_window *window);
+
+#endif

@@ -1,0 +1,233 @@
+#include "disk_source.h"
+#include "disk_inbox.h"
+#include "disk_pass.h"
+
+#include <poll.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* Bytes of all disks that are on their way at a time: read or being read, sent or not, without a
+ * DONE. It bounds our memory, and what the destination must hold; on a link of 20 ms it is enough
+ * for 1 GB/s. */
+#define BYTES_OUT_MAX (24u << 20)
+/* Passes whose connections are open, running or not: a daemon that never says RELEASE. */
+#define PASSES_MAX 256u
+
+struct disk_source {
+    struct mover *mover;
+    struct disk_inbox inbox;
+    pthread_t thread;
+    struct request_table requests;
+    bool disk_known[ORDERS_MAX_DISKS];
+    struct order_disk disks[ORDERS_MAX_DISKS];
+    struct pass *passes;
+    struct pollfd fds[1 + PASSES_MAX];
+    struct pass *polled[1 + PASSES_MAX]; /* whose descriptor it is */
+};
+
+static struct pass **find_pass(struct disk_source *source, uint32_t disk, uint32_t number)
+{
+    struct pass **place = &source->passes;
+
+    while (*place != NULL && ((*place)->order.disk != disk || (*place)->order.pass != number)) {
+        place = &(*place)->next;
+    }
+    return place;
+}
+
+static unsigned count_passes(const struct disk_source *source, bool running_only)
+{
+    unsigned count = 0;
+
+    for (const struct pass *pass = source->passes; pass != NULL; pass = pass->next) {
+        count += !running_only || pass_is_running(pass);
+    }
+    return count;
+}
+
+static bool disk_is_busy(const struct disk_source *source, uint32_t disk)
+{
+    for (const struct pass *pass = source->passes; pass != NULL; pass = pass->next) {
+        if (pass->order.disk == disk && pass_is_running(pass)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool order_pass(struct disk_source *source, const struct order_pass *order, int fd)
+{
+    struct pass *pass;
+    const char *why = NULL;
+
+    if (!source->disk_known[order->disk]) {
+        why = "no DISK order came before";
+    } else if (disk_is_busy(source, order->disk)) {
+        why = "its last pass still runs";
+    } else if (*find_pass(source, order->disk, order->pass) != NULL) {
+        why = "there was one of that number";
+    } else if (count_passes(source, false) == PASSES_MAX) {
+        why = "too many passes are not released";
+    }
+    if (why != NULL) {
+        close(fd);
+        return mover_fail(source->mover, "orders", "PASS %u of disk %u: %s", order->pass,
+                          order->disk, why);
+    }
+    pass = pass_new(source->mover, &source->requests, &source->disks[order->disk], order, fd);
+    if (pass == NULL) {
+        return false;
+    }
+    pass->next = source->passes;
+    source->passes = pass;
+    return true;
+}
+
+static bool order_release(struct disk_source *source, const struct order_pass *order)
+{
+    struct pass **place = find_pass(source, order->disk, order->pass);
+    struct pass *pass = *place;
+
+    if (pass == NULL || pass_is_running(pass)) {
+        return mover_fail(source->mover, "orders", "RELEASE of pass %u of disk %u: %s", order->pass,
+                          order->disk, pass == NULL ? "there is none" : "it still runs");
+    }
+    *place = pass->next;
+    pass_free(pass);
+    return true;
+}
+
+static bool obey(struct disk_source *source, const struct order *order, int fd)
+{
+    switch (order->type) {
+    case ORDER_DISK:
+        source->disk_known[order->disk.disk] = true;
+        source->disks[order->disk.disk] = order->disk;
+        return true;
+    case ORDER_PASS:
+        return order_pass(source, &order->pass, fd);
+    case ORDER_RELEASE:
+        return order_release(source, &order->pass);
+    default:
+        return mover_fail(source->mover, "orders", "order %u is not for the disk thread",
+                          (unsigned)order->type);
+    }
+}
+
+static bool take_done(struct disk_source *source, const struct frame_done *done)
+{
+    struct request *request = request_find(&source->requests, done->request);
+
+    if (request == NULL) {
+        return mover_fail(source->mover, "protocol",
+                          "the peer answered request %llu, which was never sent or was answered",
+                          (unsigned long long)done->request);
+    }
+    return pass_request_done(request->pass, request, done->status);
+}
+
+static bool take_inbox(struct disk_source *source)
+{
+    struct disk_order *order;
+    struct work_list arrived = {0};
+    struct work *work;
+    bool is_good = true;
+
+    disk_inbox_take(&source->inbox, &order, &arrived);
+    while (order != NULL) {
+        struct disk_order *next = order->next;
+
+        is_good = is_good && obey(source, &order->order, order->fd);
+        free(order);
+        order = next;
+    }
+    while ((work = work_list_take(&arrived)) != NULL) {
+        is_good = is_good && take_done(source, &work->done);
+        work_free(work);
+    }
+    return is_good;
+}
+
+/* All passes that run get the same share, so that a slow disk cannot take everything. */
+static bool go_on(struct disk_source *source)
+{
+    unsigned running = count_passes(source, true);
+    struct pass_budget budget;
+
+    if (running == 0) {
+        return true;
+    }
+    /* One request of each share is kept for the flush. */
+    budget.requests = REQUESTS_MAX / running - 1;
+    budget.bytes = BYTES_OUT_MAX / running;
+    for (struct pass *pass = source->passes; pass != NULL; pass = pass->next) {
+        if (!pass_go_on(pass, &budget)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* An idle pass is not polled: QEMU may end that connection whenever it likes. */
+static nfds_t prepare_poll(struct disk_source *source)
+{
+    nfds_t count = 1;
+
+    source->fds[0] = (struct pollfd){.fd = source->inbox.waker.fd, .events = POLLIN};
+    for (struct pass *pass = source->passes; pass != NULL; pass = pass->next) {
+        if (!pass_is_running(pass)) {
+            continue;
+        }
+        source->fds[count] = disk_link_poll(pass->link);
+        source->polled[count] = pass;
+        count++;
+    }
+    return count;
+}
+
+static void *run(void *argument)
+{
+    struct disk_source *source = argument;
+    bool is_good = true;
+
+    while (is_good) {
+        nfds_t count = prepare_poll(source);
+
+        if (poll(source->fds, count, -1) <= 0) {
+            continue;
+        }
+        for (nfds_t i = 1; i < count && is_good; i++) {
+            if (source->fds[i].revents != 0) {
+                is_good = pass_turn(source->polled[i], source->fds[i].revents);
+            }
+        }
+        is_good = is_good && take_inbox(source) && go_on(source);
+    }
+    return NULL;
+}
+
+struct disk_source *disk_source_start(struct mover *mover)
+{
+    struct disk_source *source = calloc(1, sizeof *source);
+
+    if (source == NULL || !disk_inbox_open(&source->inbox)) {
+        mover_fail_memory(mover);
+        return NULL;
+    }
+    source->mover = mover;
+    request_table_init(&source->requests);
+    if (!mover_start_thread(mover, &source->thread, "disk", run, source)) {
+        return NULL;
+    }
+    return source;
+}
+
+bool disk_source_order(struct disk_source *source, const struct order *order, int fd)
+{
+    return disk_inbox_put_order(&source->inbox, order, fd) || mover_fail_memory(source->mover);
+}
+
+void disk_source_put(struct disk_source *source, struct work *done)
+{
+    disk_inbox_put(&source->inbox, done);
+}

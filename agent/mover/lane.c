@@ -1,0 +1,209 @@
+/*
+ * A lane's thread: handshake, then sending and receiving in turn until the connection is over. See
+ * lane.h.
+ */
+#include "lane.h"
+#include "codec.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+/* A peer that has not finished its handshake by then is not going to. */
+#define HANDSHAKE_US (10u * 1000000u)
+/* The kernel takes no more unsent bytes than this from us, so that a small frame does not queue
+ * behind a second's worth of others. */
+#define UNSENT_MAX (128 << 10)
+/* A silent cut is the control connection's to see; this only keeps a lane from waiting for ever. */
+#define USER_TIMEOUT_MS 30000u
+
+static void report_lane(struct lane *lane, enum report_type type, const char *text)
+{
+    struct report report = {.type = type, .lane.index = lane->index};
+
+    snprintf(report.lane.text, sizeof report.lane.text, "%s", text);
+    reporter_put(&lane->mover->reporter, &report);
+}
+
+/* Waits until TLS can go on, the deadline (0: none) has passed, or, with WITH_OUTBOX, the outbox
+ * wakes us. False when it passed. */
+static bool wait_for(struct lane *lane, short events, uint64_t deadline, bool with_outbox)
+{
+    const struct waker *waker = outbox_waker(lane->mover->outbox, lane->index);
+    struct pollfd fds[2] = {{.fd = lane->fd, .events = events},
+                            {.fd = with_outbox ? waker->fd : -1, .events = POLLIN}};
+    int timeout = -1;
+
+    /* Nothing wanted of the socket: do not poll it at all, since an error on it would be reported
+     * all the same, and at once. */
+    if (events == 0) {
+        fds[0].fd = -1;
+    }
+    if (deadline != 0) {
+        uint64_t now = mover_now_us();
+
+        if (now >= deadline) {
+            return false;
+        }
+        timeout = (int)((deadline - now) / 1000u) + 1;
+    }
+    if (poll(fds, 2, timeout) > 0 && with_outbox && (fds[1].revents & POLLIN) != 0) {
+        waker_clear(waker);
+    }
+    return true;
+}
+
+/* False, with a sentence, when it failed. */
+static bool shake_hands(struct lane *lane, const char **why)
+{
+    uint64_t deadline = mover_now_us() + HANDSHAKE_US;
+
+    for (;;) {
+        short events = 0;
+
+        switch (tls_channel_handshake(lane->channel)) {
+        case TLS_OK:
+            return true;
+        case TLS_WANT_READ:
+            events = POLLIN;
+            break;
+        case TLS_WANT_WRITE:
+            events = POLLOUT;
+            break;
+        case TLS_CLOSED:
+            *why = "the peer closed the lane during the TLS handshake";
+            return false;
+        case TLS_FAILED:
+            *why = tls_channel_error(lane->channel);
+            return false;
+        }
+        if (!wait_for(lane, events, deadline, false)) {
+            *why = "the TLS handshake was not finished within 10 s";
+            return false;
+        }
+    }
+}
+
+static void carry(struct lane *lane)
+{
+    for (;;) {
+        enum lane_step received = lane_receive(lane);
+        enum lane_step sent = LANE_WAITS;
+
+        if (received != LANE_LOST) {
+            sent = lane_send(lane);
+        }
+        if (received == LANE_LOST || sent == LANE_LOST) {
+            return;
+        }
+        if (received == LANE_WAITS && sent == LANE_WAITS) {
+            wait_for(lane, (short)(lane->read_wants | lane->write_wants), 0, true);
+        }
+    }
+}
+
+static void *run(void *argument)
+{
+    struct lane *lane = argument;
+    const char *why = "";
+
+    if (shake_hands(lane, &why)) {
+        report_lane(lane, REPORT_LANE_UP, "TLS 1.3");
+        atomic_fetch_add(&lane->mover->lanes_up, 1);
+        carry(lane);
+        atomic_fetch_sub(&lane->mover->lanes_up, 1);
+        why = tls_channel_error(lane->channel);
+        if (why[0] == '\0') {
+            why = "the peer closed the lane";
+        }
+    }
+    report_lane(lane, REPORT_LANE_LOST, why);
+    /* The other side shall see it too. */
+    shutdown(lane->fd, SHUT_RDWR);
+    return NULL;
+}
+
+static bool set_option(int fd, int level, int name, int value)
+{
+    return setsockopt(fd, level, name, &value, sizeof value) == 0;
+}
+
+static bool set_up_socket(int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+
+    return flags >= 0 && fcntl(fd, F_SETFL, flags | O_NONBLOCK) == 0 &&
+           set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1) &&
+           set_option(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT_MAX) &&
+           set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, USER_TIMEOUT_MS) &&
+           set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1) &&
+           set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, 5) &&
+           set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, 5) &&
+           set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, 3);
+}
+
+/* Buffers and zstd contexts, for the direction that data takes in this role. */
+static bool set_up_buffers(struct lane *lane)
+{
+    const struct order_begin *settings = &lane->mover->settings;
+
+    lane->out = malloc(LANE_BUFFER_SIZE);
+    if (lane->out == NULL) {
+        return false;
+    }
+    if (settings->role == ORDER_DESTINATION) {
+        lane->decompressor = ZSTD_createDCtx();
+        return lane->decompressor != NULL;
+    }
+    if (settings->level == ORDER_LEVEL_OFF) {
+        return true;
+    }
+    lane->compressor = codec_compressor_new(settings->level);
+    return lane->compressor != NULL;
+}
+
+bool lane_start(struct mover *mover, const struct order_lane *order, int fd)
+{
+    char error[256] = "";
+    struct lane *lane = calloc(1, sizeof *lane);
+
+    if (lane == NULL) {
+        return mover_fail_memory(mover);
+    }
+    lane->mover = mover;
+    lane->index = order->index;
+    lane->fd = fd;
+    mover->lanes[order->index] = lane;
+    if (!set_up_socket(fd)) {
+        return mover_fail(mover, "orders", "lane %u: not a TCP socket: %s", order->index,
+                          strerror(errno));
+    }
+    if (!set_up_buffers(lane)) {
+        return mover_fail_memory(mover);
+    }
+    lane->channel = tls_channel_new_lane(fd, mover->settings.role == ORDER_DESTINATION,
+                                         order->ticket, order->key, error, sizeof error);
+    if (lane->channel == NULL) {
+        return mover_fail(mover, "memory", "lane %u: cannot set up TLS: %s", order->index, error);
+    }
+    return mover_start_thread(mover, &lane->thread, "lane", run, lane);
+}
+
+void lane_wire_bytes(const struct lane *lane, uint64_t *sent, uint64_t *received)
+{
+    struct tcp_info info = {0};
+    socklen_t size = sizeof info;
+
+    *sent = *received = 0;
+    if (getsockopt(lane->fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) {
+        return;
+    }
+    *sent = info.tcpi_bytes_sent - info.tcpi_bytes_retrans;
+    *received = info.tcpi_bytes_received;
+}

@@ -1,0 +1,71 @@
+/*
+ * A lane: one TLS connection to the mover at the other side, with one thread that sends what the
+ * outbox has, receives what comes, compresses, decompresses and checks hashes of extents. It never
+ * waits for another thread: what a full queue does not take it keeps, and reads no more until there
+ * is room; meanwhile it goes on sending. (Were it to wait, all lanes of a destination could stand
+ * still with the DONE frames unsent that the source needs to see.)
+ *
+ * Each lane belongs to its thread; the main thread starts it and asks for its byte counts.
+ */
+#ifndef WATARI_MOVER_LANE_H
+#define WATARI_MOVER_LANE_H
+
+#include "mover.h"
+#include "protocol/frame.h"
+#include "tls/channel.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <zstd.h>
+
+/* A lane fills its buffer up to here with whatever waits, so that many small frames travel in
+ * full-sized TLS records (16 KiB), and a large one goes along with them. */
+#define LANE_GATHER (64u << 10)
+#define LANE_BUFFER_SIZE \
+    (LANE_GATHER + FRAME_HEADER_SIZE + FRAME_EXTENT_FIXED + WORK_UNIT_MAX + FRAME_FAIL_TEXT_MAX)
+
+struct lane {
+    struct mover *mover;
+    uint32_t index;
+    int fd; /* stays open until the process ends: the main thread asks it for counts */
+    struct tls_channel *channel;
+    pthread_t thread;
+    short read_wants, write_wants; /* what TLS waits for: POLLIN or POLLOUT */
+
+    /* Sending. */
+    uint8_t *out;
+    size_t out_size, out_sent;
+    bool out_has_fail;
+    ZSTD_CCtx *compressor; /* NULL: everything goes raw */
+
+    /* Receiving. */
+    uint8_t header_bytes[FRAME_HEADER_SIZE];
+    size_t header_filled;
+    struct frame_header header;
+    uint8_t *body; /* NULL while the header is not complete */
+    size_t body_filled;
+    struct work *undelivered; /* an extent that the disk thread had no room for */
+    bool deaf;                /* this mover has failed: send only */
+    ZSTD_DCtx *decompressor;
+};
+
+enum lane_step {
+    LANE_MOVED, /* something was done: there may be more */
+    LANE_WAITS, /* nothing can be done now */
+    LANE_LOST,  /* the connection is over */
+};
+
+/* Takes FD, a connected TCP socket, over. Reports LANE_UP after the handshake, LANE_LOST when it
+ * fails then or later. False after mover_fail. */
+bool lane_start(struct mover *mover, const struct order_lane *order, int fd);
+
+/* TCP payload both ways, as the kernel counts it (without retransmissions). Main thread. */
+void lane_wire_bytes(const struct lane *lane, uint64_t *sent, uint64_t *received);
+
+/* lane_send.c: gathers frames and writes as much as the socket takes. */
+enum lane_step lane_send(struct lane *lane);
+/* lane_receive.c: reads some frames and hands them on. */
+enum lane_step lane_receive(struct lane *lane);
+
+#endif

@@ -1,0 +1,483 @@
+#include "memory_source.h"
+#include "stream_hash.h"
+#include "window.h"
+#include "agent/common/log.h"
+#include "protocol/stream_cutter.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* Sequence numbers that one turn may need: a segment, the CHECKPOINT behind it, END. */
+#define TURN_SEQUENCES 3u
+/* A segment that is not full goes out when the stream has been silent for so long. */
+#define IDLE_MS 5
+/* Near a HOLD the stream is read in runs of this size, so as not to read much beyond it. */
+#define HOLD_RUN (32u << 10)
+/* A page record has at least 8 bytes of address and flags. */
+#define PAGE_RECORD_MIN 8u
+#define GUEST_PAGE_SIZE 4096u
+
+enum source_state {
+    SOURCE_WAITING,   /* for MEMORY */
+    SOURCE_READING,   /* or waiting for room in the window */
+    SOURCE_HELD,      /* by HOLD */
+    SOURCE_LAST_HELD, /* EOF seen, the last segment kept back until GO */
+    SOURCE_RELEASED,  /* GO came for it */
+    SOURCE_ENDING,    /* END sent, not yet RECEIVED */
+    SOURCE_DONE,
+};
+
+struct memory_source {
+    struct mover *mover;
+    struct waker waker;
+    pthread_t thread;
+
+    pthread_mutex_t mutex; /* guards what follows, up to SEQUENCE */
+    bool has_stream;       /* MEMORY came */
+    int new_stream;        /* from MEMORY, until the thread takes it; -1 */
+    bool hold;
+    uint64_t hold_pages;
+    bool go;
+    uint64_t received; /* the destination has all sequence numbers below */
+    uint64_t received_bytes;
+    struct window window; /* how far OFFSET may be ahead of RECEIVED_BYTES */
+    /* What was sent and is not RECEIVED: sequence number N is at N % window. */
+    struct outstanding {
+        uint64_t end; /* the stream offset at which it ends */
+        uint64_t sent_us;
+    } outstanding[FRAME_SEGMENT_WINDOW];
+    uint64_t sequence; /* the next to be sent; written by the thread alone */
+
+    /* The thread's own. */
+    enum source_state state;
+    int stream;
+    struct stream_cutter *cutter;
+    struct stream_hash hash;
+    bool opaque_logged;
+    uint64_t offset;      /* of the segment being filled */
+    struct work *segment; /* NULL: none begun */
+    uint32_t filled;
+};
+
+bool memory_source_received(struct memory_source *source, const struct frame_received *received)
+{
+    const struct outstanding *last;
+    bool is_true;
+
+    pthread_mutex_lock(&source->mutex);
+    /* RECEIVED frames overtake each other on different lanes: an older one says nothing new. */
+    if (received->sequence <= source->received) {
+        pthread_mutex_unlock(&source->mutex);
+        return true;
+    }
+    last = &source->outstanding[(received->sequence - 1) % FRAME_SEGMENT_WINDOW];
+    is_true = received->sequence <= source->sequence && received->bytes == last->end;
+    if (is_true) {
+        window_received(&source->window, mover_now_us(), last->sent_us, received->bytes);
+        source->received = received->sequence;
+        source->received_bytes = received->bytes;
+        count_set(&source->mover->counters.stream_acknowledged, received->bytes);
+    }
+    pthread_mutex_unlock(&source->mutex);
+    if (is_true) {
+        waker_wake(&source->waker);
+    }
+    return is_true;
+}
+
+/* Gives WORK the next sequence number, of which the stream ends at END, and sends it. */
+static void send_numbered(struct memory_source *source, struct work *work, uint64_t end)
+{
+    uint64_t sequence;
+
+    pthread_mutex_lock(&source->mutex);
+    sequence = source->sequence++;
+    source->outstanding[sequence % FRAME_SEGMENT_WINDOW] =
+        (struct outstanding){end, mover_now_us()};
+    pthread_mutex_unlock(&source->mutex);
+    if (work->type == FRAME_SEGMENT) {
+        work->segment.sequence = sequence;
+    } else {
+        work->mark.sequence = sequence;
+    }
+    outbox_put(source->mover->outbox, work);
+}
+
+static bool send_mark(struct memory_source *source, enum frame_type type, struct frame_hash hash)
+{
+    struct work *work = work_new(type, 0);
+
+    if (work == NULL) {
+        return mover_fail_memory(source->mover);
+    }
+    work->mark.offset = source->offset;
+    work->mark.hash = hash;
+    send_numbered(source, work, source->offset);
+    return true;
+}
+
+/* Sends what has been read, and the CHECKPOINT that is due after it. */
+static bool send_segment(struct memory_source *source)
+{
+    struct work *work = source->segment;
+
+    if (source->filled == 0) {
+        return true;
+    }
+    work->segment.offset = source->offset;
+    work->length = source->filled;
+    source->offset += source->filled;
+    source->segment = NULL;
+    source->filled = 0;
+    send_numbered(source, work, source->offset);
+    if (source->offset % FRAME_CHECKPOINT_BYTES != 0) {
+        return true;
+    }
+    return send_mark(source, FRAME_CHECKPOINT, stream_hash_end_run(&source->hash));
+}
+
+static bool has_room(struct memory_source *source)
+{
+    bool has;
+
+    pthread_mutex_lock(&source->mutex);
+    has = source->sequence + TURN_SEQUENCES <= source->received + FRAME_SEGMENT_WINDOW &&
+          source->offset + source->filled < source->received_bytes + window_limit(&source->window);
+    if (!has) {
+        window_was_full(&source->window);
+    }
+    pthread_mutex_unlock(&source->mutex);
+    return has;
+}
+
+static bool holds_last(const struct memory_source *source)
+{
+    return (source->mover->settings.flags & ORDER_FLAG_HOLD_LAST) != 0;
+}
+
+static uint64_t pages_read(const struct memory_source *source)
+{
+    return stream_cutter_counts(source->cutter)->pages;
+}
+
+static void report_pages(struct memory_source *source, enum report_type type)
+{
+    struct report report = {.type = type, .memory.bytes = pages_read(source)};
+
+    reporter_put(&source->mover->reporter, &report);
+}
+
+/* Whether a HOLD stands, and at how many pages. */
+static bool hold_wanted(struct memory_source *source, uint64_t *pages)
+{
+    bool wanted;
+
+    pthread_mutex_lock(&source->mutex);
+    wanted = source->hold;
+    *pages = source->hold_pages;
+    pthread_mutex_unlock(&source->mutex);
+    return wanted;
+}
+
+/* Held as soon as so many pages were read; what has been read goes on its way. */
+static bool hold_when_due(struct memory_source *source)
+{
+    uint64_t pages;
+
+    if (source->state != SOURCE_READING || !hold_wanted(source, &pages) ||
+        pages_read(source) < pages) {
+        return true;
+    }
+    source->state = SOURCE_HELD;
+    report_pages(source, REPORT_HELD);
+    return send_segment(source);
+}
+
+static void take_orders(struct memory_source *source)
+{
+    bool go;
+
+    pthread_mutex_lock(&source->mutex);
+    if (source->new_stream >= 0) {
+        source->stream = source->new_stream;
+        source->new_stream = -1;
+        source->state = SOURCE_READING;
+    }
+    go = source->go;
+    source->go = false;
+    pthread_mutex_unlock(&source->mutex);
+    if (go && source->state == SOURCE_HELD) {
+        source->state = SOURCE_READING;
+    }
+    if (go && source->state == SOURCE_LAST_HELD) {
+        source->state = SOURCE_RELEASED;
+    }
+}
+
+static void publish(struct memory_source *source)
+{
+    const struct stream_counts *counts = stream_cutter_counts(source->cutter);
+    struct counters *counters = &source->mover->counters;
+    enum stream_phase phase = stream_cutter_phase(source->cutter);
+
+    count_set(&counters->stream_bytes, counts->bytes);
+    count_set(&counters->pages, counts->pages);
+    count_set(&counters->zero_pages, counts->zero_pages);
+    count_set(&counters->page_bytes, counts->page_bytes);
+    atomic_store_explicit(&counters->stream_phase, (uint32_t)phase, memory_order_relaxed);
+    if (phase == STREAM_OPAQUE && !source->opaque_logged) {
+        source->opaque_logged = true;
+        log_warning("stream: %s; carried on byte for byte", stream_cutter_reason(source->cutter));
+    }
+}
+/* How many bytes the next read may bring: not beyond the segment, a checkpoint, or (by much) a
+ * HOLD. */
+static size_t next_read(struct memory_source *source)
+{
+    uint64_t to_checkpoint =
+        FRAME_CHECKPOINT_BYTES - (source->offset + source->filled) % FRAME_CHECKPOINT_BYTES;
+    size_t size = WORK_UNIT_MAX - source->filled;
+    uint64_t pages;
+
+    if (to_checkpoint < size) {
+        size = (size_t)to_checkpoint;
+    }
+    if (size > HOLD_RUN && hold_wanted(source, &pages) &&
+        pages_read(source) + size / PAGE_RECORD_MIN >= pages) {
+        size = HOLD_RUN;
+    }
+    return size;
+}
+
+static bool segment_is_full(const struct memory_source *source)
+{
+    return source->filled == WORK_UNIT_MAX ||
+           (source->filled > 0 && (source->offset + source->filled) % FRAME_CHECKPOINT_BYTES == 0);
+}
+
+static bool send_end(struct memory_source *source)
+{
+    source->state = SOURCE_ENDING;
+    return send_segment(source) && send_mark(source, FRAME_END, stream_hash_whole(&source->hash));
+}
+
+static bool end_of_stream(struct memory_source *source)
+{
+    if (!holds_last(source)) {
+        return send_end(source);
+    }
+    source->state = SOURCE_LAST_HELD;
+    report_pages(source, REPORT_LAST_HELD);
+    return true;
+}
+
+enum read_step {
+    READ_MOVED,
+    READ_NOTHING, /* wait until the stream is readable */
+    READ_FAILED,  /* after mover_fail */
+};
+
+static enum read_step read_error(struct memory_source *source)
+{
+    if (errno == EAGAIN || errno == EWOULDBLOCK) {
+        return READ_NOTHING;
+    }
+    if (errno == EINTR) {
+        return READ_MOVED;
+    }
+    mover_fail(source->mover, "stream", "reading QEMU's migration stream after %llu bytes: %s",
+               (unsigned long long)(source->offset + source->filled), strerror(errno));
+    return READ_FAILED;
+}
+
+/* With HOLD_LAST a full segment goes only when something follows it: else it is the last. */
+static enum read_step send_if_followed(struct memory_source *source)
+{
+    uint8_t next;
+    ssize_t got = recv(source->stream, &next, 1, MSG_PEEK | MSG_DONTWAIT);
+
+    if (got < 0) {
+        return read_error(source);
+    }
+    if (got == 0) {
+        return end_of_stream(source) ? READ_MOVED : READ_FAILED;
+    }
+    return send_segment(source) ? READ_MOVED : READ_FAILED;
+}
+
+static enum read_step read_stream(struct memory_source *source)
+{
+    uint8_t *place;
+    ssize_t got;
+
+    if (segment_is_full(source)) {
+        return send_if_followed(source);
+    }
+    if (source->segment == NULL) {
+        source->segment = work_new(FRAME_SEGMENT, WORK_UNIT_MAX);
+        if (source->segment == NULL) {
+            mover_fail_memory(source->mover);
+            return READ_FAILED;
+        }
+    }
+    place = source->segment->data + source->filled;
+    got = recv(source->stream, place, next_read(source), MSG_DONTWAIT);
+    if (got < 0) {
+        return read_error(source);
+    }
+    if (got == 0) {
+        return end_of_stream(source) ? READ_MOVED : READ_FAILED;
+    }
+    source->filled += (uint32_t)got;
+    stream_hash_feed(&source->hash, place, (size_t)got);
+    stream_cutter_feed(source->cutter, place, (size_t)got);
+    publish(source);
+    if (segment_is_full(source) && !holds_last(source) && !send_segment(source)) {
+        return READ_FAILED;
+    }
+    return READ_MOVED;
+}
+
+/* Sleeps until an order, a RECEIVED or (WITH_STREAM) bytes of the stream come. Silence sends a
+ * segment that is not full; with HOLD_LAST it stays, since it may be the last. */
+static bool wait_for_more(struct memory_source *source, bool with_stream)
+{
+    struct pollfd fds[2] = {{.fd = source->waker.fd, .events = POLLIN},
+                            {.fd = with_stream ? source->stream : -1, .events = POLLIN}};
+    bool is_partial = source->filled > 0 && !holds_last(source);
+    int ready = poll(fds, 2, is_partial ? IDLE_MS : -1);
+
+    if (ready == 0) {
+        return send_segment(source);
+    }
+    if (ready > 0 && fds[0].revents != 0) {
+        waker_clear(&source->waker);
+    }
+    return true;
+}
+
+static bool read_on(struct memory_source *source)
+{
+    if (!has_room(source)) {
+        return wait_for_more(source, false);
+    }
+    switch (read_stream(source)) {
+    case READ_MOVED:
+        return true;
+    case READ_NOTHING:
+        return wait_for_more(source, true);
+    case READ_FAILED:
+        break;
+    }
+    return false;
+}
+
+static bool end_when_received(struct memory_source *source)
+{
+    struct report report = {.type = REPORT_MEMORY_DONE, .memory.bytes = source->offset};
+    struct frame_hash hash = stream_hash_whole(&source->hash);
+    bool is_received;
+
+    pthread_mutex_lock(&source->mutex);
+    is_received = source->received == source->sequence;
+    pthread_mutex_unlock(&source->mutex);
+    if (!is_received) {
+        return wait_for_more(source, false);
+    }
+    source->state = SOURCE_DONE;
+    memcpy(report.memory.hash, hash.bytes, sizeof report.memory.hash);
+    reporter_put(&source->mover->reporter, &report);
+    return true;
+}
+
+static bool turn(struct memory_source *source)
+{
+    take_orders(source);
+    if (!hold_when_due(source)) {
+        return false;
+    }
+    switch (source->state) {
+    case SOURCE_READING:
+        return read_on(source);
+    case SOURCE_RELEASED:
+        return send_end(source);
+    case SOURCE_ENDING:
+        return end_when_received(source);
+    case SOURCE_WAITING:
+    case SOURCE_HELD:
+    case SOURCE_LAST_HELD:
+    case SOURCE_DONE:
+        break;
+    }
+    return wait_for_more(source, false);
+}
+
+static void *run(void *argument)
+{
+    struct memory_source *source = argument;
+
+    while (turn(source)) {
+        continue;
+    }
+    return NULL;
+}
+
+struct memory_source *memory_source_start(struct mover *mover)
+{
+    struct memory_source *source = calloc(1, sizeof *source);
+
+    if (source == NULL) {
+        goto fail;
+    }
+    source->mover = mover;
+    source->new_stream = source->stream = -1;
+    pthread_mutex_init(&source->mutex, NULL);
+    source->cutter = stream_cutter_new(GUEST_PAGE_SIZE);
+    if (source->cutter == NULL || !stream_hash_open(&source->hash) || !waker_open(&source->waker)) {
+        goto fail;
+    }
+    if (!mover_start_thread(mover, &source->thread, "memory", run, source)) {
+        return NULL;
+    }
+    return source;
+
+fail:
+    mover_fail_memory(mover);
+    return NULL;
+}
+
+bool memory_source_order(struct memory_source *source, const struct order *order, int fd)
+{
+    bool is_second = false;
+
+    pthread_mutex_lock(&source->mutex);
+    switch (order->type) {
+    case ORDER_MEMORY:
+        is_second = source->has_stream;
+        if (!is_second) {
+            source->new_stream = fd;
+        }
+        source->has_stream = true;
+        break;
+    case ORDER_HOLD:
+        source->hold = true;
+        source->hold_pages = order->hold.pages;
+        break;
+    default:
+        source->hold = false;
+        source->go = true;
+        break;
+    }
+    pthread_mutex_unlock(&source->mutex);
+    if (is_second) {
+        close(fd);
+        return mover_fail(source->mover, "orders", "MEMORY came twice");
+    }
+    waker_wake(&source->waker);
+    return true;
+}

@@ -1,0 +1,94 @@
+/*
+ * What all threads of one mover share: the settings of BEGIN, the outbox, the counters, and the two
+ * ways to say something to the daemon. Set up by the main thread before it starts others;
+ * afterwards the settings do not change and everything else is safe from any thread.
+ *
+ *   main thread     orders in, reports out, samples: main.c, order.c, report.c
+ *   disk thread     NBD connections of all disks: disk_source.c, disk_pass.c; disk_destination.c
+ *   memory thread   the QEMU stream: memory_source.c; memory_destination.c
+ *   lane threads    a TLS connection each, compression, hashes of extents: lane*.c
+ *
+ * Nothing is torn down in order: a mover has no state worth keeping, and ends by _exit().
+ */
+#ifndef WATARI_MOVER_MOVER_H
+#define WATARI_MOVER_MOVER_H
+
+#include "orders.h"
+#include "outbox.h"
+#include "report.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Counted since BEGIN; struct report_sample says what each means. Written by the thread that knows,
+ * read by the main thread. */
+struct counters {
+    _Atomic uint64_t disk_bytes, disk_acknowledged, disk_zero_bytes, disk_wire_bytes;
+    _Atomic uint64_t stream_bytes, stream_acknowledged, stream_wire_bytes;
+    _Atomic uint64_t pages, zero_pages, page_bytes;
+    _Atomic uint64_t pass_left[ORDERS_MAX_DISKS];
+    _Atomic uint32_t stream_phase;
+};
+
+struct lane;
+struct disk_source;
+struct disk_destination;
+struct memory_source;
+struct memory_destination;
+
+struct mover {
+    struct order_begin settings; /* .role is 0 before BEGIN */
+    struct reporter reporter;
+    struct outbox *outbox;
+    struct counters counters;
+    atomic_uint lanes_up;
+    atomic_bool fail_sent; /* the FAIL frame has left through some lane */
+    int statm_fd; /* /proc/self/statm, opened while paths may still be opened; -1: not there */
+
+    /* Set at BEGIN, by role; the others stay NULL. */
+    struct disk_source *disk_source;
+    struct disk_destination *disk_destination;
+    struct memory_source *memory_source;
+    struct memory_destination *memory_destination;
+    struct lane *lanes[ORDERS_MAX_LANES]; /* main thread only */
+};
+
+/* Counters are figures: nothing is ordered by them. */
+static inline void count_add(_Atomic uint64_t *counter, uint64_t amount)
+{
+    atomic_fetch_add_explicit(counter, amount, memory_order_relaxed);
+}
+
+static inline void count_set(_Atomic uint64_t *counter, uint64_t value)
+{
+    atomic_store_explicit(counter, value, memory_order_relaxed);
+}
+
+static inline uint64_t count_get(const _Atomic uint64_t *counter)
+{
+    return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+/*
+ * The mover cannot go on. The first call counts: the main thread tells the peer by a FAIL frame and
+ * the daemon by FAILED{id, text}, then ends the process. Any thread; it returns at once, always
+ * false, so that "return mover_fail(...)" reads well, and the caller's thread has nothing more to
+ * do (but lanes, which go on sending so that the FAIL frame gets out).
+ */
+bool mover_fail(struct mover *mover, const char *id, const char *text, ...)
+    __attribute__((format(printf, 3, 4)));
+/* The same when it was the peer that gave up: it is not told again. */
+bool mover_fail_by_peer(struct mover *mover, const char *text);
+/* mover_fail for want of memory. */
+bool mover_fail_memory(struct mover *mover);
+
+/* Starts a thread that is never joined. False, after mover_fail, when the system refuses. */
+bool mover_start_thread(struct mover *mover, pthread_t *thread, const char *name,
+                        void *(*run)(void *), void *argument);
+
+/* Microseconds of a clock that never jumps. */
+uint64_t mover_now_us(void);
+
+#endif

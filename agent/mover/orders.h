@@ -1,0 +1,182 @@
+/*
+ * What watarid and its watari-mover say to each other, over one SOCK_SEQPACKET socketpair (the
+ * mover's end is descriptor 3). One message is one struct order or struct report, whole; an order
+ * may carry one descriptor (SCM_RIGHTS). Same host, same build: the structs go as they are in
+ * memory. Any message of another size, an unknown type, MSG_TRUNC or MSG_CTRUNC is an error and
+ * ends the mover (or, read by the daemon, the migration).
+ *
+ *   daemon                                     source mover
+ *     | -- BEGIN{role, lanes, level, flags} -->  |
+ *     | -- LANE{index, ticket, key} + TCP ---->  |  TLS as client
+ *     | <----------------- LANE_UP{index} -----  |  LANE_LOST{index, text}: the migration ends
+ *     | -- DISK{disk, size, ...} ------------->  |
+ *     | -- PASS{disk, pass, context} + NBD --->  |  reads extents, sends them, then a FLUSH
+ *     | <-------- PASS_DONE{disk, pass, ...} --  |  all acknowledged and flushed over there
+ *     | -- RELEASE{disk, pass} --------------->  |  QEMU has deleted the export: close it
+ *     | -- MEMORY + stream socket ------------>  |  reads until EOF
+ *     | -- HOLD{pages} ----------------------->  |  stop reading at so many page records
+ *     | <---------------------- HELD{pages} ---  |
+ *     | -- GO -------------------------------->  |  read on (takes a HOLD back)
+ *     | <--------- MEMORY_DONE{bytes, hash} ---  |  EOF seen, all RECEIVED by the other side
+ *     | <---------------------- SAMPLE{...} ---  |  every 100 ms from BEGIN on, and before
+ *     |                                          |  PASS_DONE and MEMORY_DONE
+ *
+ *   daemon                                     destination mover
+ *     | -- BEGIN ----------------------------->  |
+ *     | -- DISK{disk, size, ...} + NBD ------->  |  the writable export
+ *     | -- LANE + TCP ------------------------>  |  TLS as server (the preamble has been read)
+ *     | -- MEMORY + stream socket ------------>  |  may come after segments have: they wait
+ *     | <--------- MEMORY_DONE{bytes, hash} ---  |  END seen, hash agrees, all is in QEMU, write
+ *     |                                          |  end shut
+ *     | -- QUIESCE --------------------------->  |  no write may follow; the exports are about to
+ *     |                                          |  vanish under it
+ *     | <------------------------- QUIESCED ---  |  nothing in flight (later extents are an error)
+ *     | <---------------------- SAMPLE{...} ---  |  as above
+ *
+ * Either mover: FAILED{id, text} is its last message, then it exits 1. It exits 0 when the daemon's
+ * end closes. With flag ORDER_FLAG_HOLD_LAST (tests) a source mover keeps back the stream's last
+ * segment (all that came since the last full one when EOF is seen), says LAST_HELD and waits for
+ * GO.
+ */
+#ifndef WATARI_MOVER_ORDERS_H
+#define WATARI_MOVER_ORDERS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define ORDERS_FD 3
+#define ORDERS_MAX_LANES 64
+#define ORDERS_MAX_DISKS 64
+#define ORDERS_TEXT_SIZE 512
+#define ORDERS_ID_SIZE 32
+#define ORDERS_CONTEXT_SIZE 256
+#define ORDERS_HASH_SIZE 16
+
+enum order_type {
+    ORDER_BEGIN = 1,
+    ORDER_LANE,
+    ORDER_DISK,
+    ORDER_PASS,
+    ORDER_RELEASE,
+    ORDER_MEMORY,
+    ORDER_HOLD,
+    ORDER_GO,
+    ORDER_QUIESCE,
+};
+
+enum order_role { ORDER_SOURCE = 1, ORDER_DESTINATION = 2 };
+
+#define ORDER_FLAG_HOLD_LAST 1u
+
+struct order_begin {
+    enum order_role role;
+    uint32_t lanes;
+    int32_t level; /* zstd level, negative ones too; ORDER_LEVEL_OFF sends everything raw */
+    uint32_t flags;
+};
+#define ORDER_LEVEL_OFF INT32_MIN
+
+struct order_lane {
+    uint32_t index;
+    uint8_t ticket[16];
+    uint8_t key[32];
+};
+
+struct order_disk {
+    uint32_t disk;
+    uint64_t size; /* bytes, as the guest sees it */
+    /* The destination's image is known to read as zero: holes of the bulk pass need no frame
+     * (source). */
+    bool reads_as_zero;
+};
+
+struct order_pass {
+    uint32_t disk;
+    uint32_t pass; /* 0: bulk, by base:allocation; from 1: the dirty extents of CONTEXT */
+    char export_name[64];
+    char context[ORDERS_CONTEXT_SIZE]; /* "qemu:dirty-bitmap:NAME"; "" for the bulk pass */
+};
+
+struct order_hold {
+    uint64_t pages; /* counted over the whole stream, as HELD and SAMPLE do */
+};
+
+struct order {
+    enum order_type type;
+    union {
+        struct order_begin begin;
+        struct order_lane lane;
+        struct order_disk disk; /* destination: the export's name is "disk<N>" */
+        struct order_pass pass; /* RELEASE: only disk and pass count */
+        struct order_hold hold;
+    };
+};
+
+enum report_type {
+    REPORT_LANE_UP = 1,
+    REPORT_LANE_LOST,
+    REPORT_PASS_DONE,
+    REPORT_HELD,
+    REPORT_LAST_HELD,
+    REPORT_MEMORY_DONE,
+    REPORT_QUIESCED,
+    REPORT_SAMPLE,
+    REPORT_FAILED,
+};
+
+struct report_lane {
+    uint32_t index;
+    char text[ORDERS_TEXT_SIZE]; /* UP: cipher; LOST: why */
+};
+
+struct report_pass {
+    uint32_t disk;
+    uint32_t pass;
+    uint64_t data_bytes; /* guest bytes read and sent as data (holes not counted) */
+    uint64_t zero_bytes;
+    uint64_t extents;
+    uint64_t flush_ns; /* the destination's last flush, seen from here: round trip included */
+};
+
+struct report_memory {
+    uint64_t bytes; /* HELD: page records read so far */
+    uint8_t hash[ORDERS_HASH_SIZE];
+};
+
+/* Everything counted since BEGIN. */
+struct report_sample {
+    uint64_t wire_sent, wire_received; /* TCP payload of the lanes, bytes */
+    uint64_t disk_bytes;               /* data bytes sent (source) or written (destination) */
+    uint64_t disk_acknowledged;        /* data bytes the other side has acknowledged (source) */
+    uint64_t disk_zero_bytes;
+    uint64_t disk_wire_bytes;     /* the share of wire_sent or _received that extents took */
+    uint64_t stream_bytes;        /* read from QEMU (source) or handed to it (destination) */
+    uint64_t stream_acknowledged; /* RECEIVED by the other side (source) */
+    uint64_t stream_wire_bytes;
+    uint64_t pages, zero_pages, page_bytes;
+    /* Data bytes of the running pass not yet acknowledged, by disk; 0 when none runs. Where the
+     * block status is not known yet, a bulk pass counts all and a later one nothing. */
+    uint64_t pass_left[ORDERS_MAX_DISKS];
+    uint32_t stream_phase; /* enum stream_phase of protocol/stream_cutter.h */
+    uint64_t rss_bytes;
+};
+
+struct report_failure {
+    /* Stable word: "lane" (the mover at the other side gave up), "disk-read", "disk-write",
+     * "no-space", "stream", "hash", "protocol", "memory", "orders". */
+    char id[ORDERS_ID_SIZE];
+    char text[ORDERS_TEXT_SIZE];
+};
+
+struct report {
+    enum report_type type;
+    union {
+        struct report_lane lane;
+        struct report_pass pass;
+        struct report_memory memory;
+        struct report_sample sample;
+        struct report_failure failure;
+    };
+};
+
+#endif

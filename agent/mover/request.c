@@ -1,0 +1,47 @@
+#include "request.h"
+
+#include <assert.h>
+
+void request_table_init(struct request_table *table)
+{
+    table->first_free = 0;
+    table->used = 0;
+    table->generation = 0;
+    for (size_t i = 0; i < REQUESTS_MAX; i++) {
+        table->slots[i] = (struct request){.next_free = i + 1};
+    }
+}
+
+struct request *request_take(struct request_table *table)
+{
+    size_t slot = table->first_free;
+    struct request *request;
+
+    if (slot == REQUESTS_MAX) {
+        return NULL;
+    }
+    request = &table->slots[slot];
+    table->first_free = request->next_free;
+    table->used++;
+    table->generation++;
+    /* Never used twice, so that a DONE that comes twice finds nothing. */
+    *request = (struct request){.id = table->generation * REQUESTS_MAX + slot};
+    return request;
+}
+
+struct request *request_find(struct request_table *table, uint64_t id)
+{
+    struct request *request = &table->slots[id % REQUESTS_MAX];
+
+    return id != 0 && request->id == id && request->sent ? request : NULL;
+}
+
+void request_release(struct request_table *table, struct request *request)
+{
+    size_t slot = (size_t)(request - table->slots);
+
+    assert(request->id != 0 && table->used > 0);
+    *request = (struct request){.next_free = table->first_free};
+    table->first_free = slot;
+    table->used--;
+}

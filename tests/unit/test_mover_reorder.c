@@ -1,0 +1,229 @@
+/* The order of the stream: the reorder ring, the window, and the stream's hashes. */
+#include "agent/mover/reorder.h"
+#include "agent/mover/stream_hash.h"
+#include "agent/mover/window.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+#include <cmocka.h>
+
+static struct work *numbered(enum frame_type type, uint64_t sequence)
+{
+    struct work *work = work_new(type, 0);
+
+    assert_non_null(work);
+    if (type == FRAME_SEGMENT) {
+        work->segment.sequence = sequence;
+    } else {
+        work->mark.sequence = sequence;
+    }
+    return work;
+}
+
+static void expect_next(struct reorder *reorder, uint64_t sequence)
+{
+    struct work *work = reorder_take(reorder);
+
+    assert_non_null(work);
+    assert_int_equal(reorder_sequence(work), sequence);
+    work_free(work);
+}
+
+static void any_order_comes_out_in_order(void **state)
+{
+    struct reorder reorder = {0};
+
+    (void)state;
+    /* 37 and 64 have no common factor: every number of a window once, far from its order. */
+    for (uint64_t round = 0; round < 5; round++) {
+        for (uint64_t i = 0; i < FRAME_SEGMENT_WINDOW; i++) {
+            uint64_t sequence = round * FRAME_SEGMENT_WINDOW + i * 37 % FRAME_SEGMENT_WINDOW;
+            enum frame_type type = sequence % 5 == 4 ? FRAME_CHECKPOINT : FRAME_SEGMENT;
+
+            assert_int_equal(reorder_put(&reorder, numbered(type, sequence)), REORDER_OK);
+        }
+        for (uint64_t i = 0; i < FRAME_SEGMENT_WINDOW; i++) {
+            expect_next(&reorder, round * FRAME_SEGMENT_WINDOW + i);
+        }
+        assert_null(reorder_take(&reorder));
+    }
+}
+
+static void a_gap_holds_back_what_follows(void **state)
+{
+    struct reorder reorder = {0};
+
+    (void)state;
+    assert_int_equal(reorder_put(&reorder, numbered(FRAME_SEGMENT, 1)), REORDER_OK);
+    assert_int_equal(reorder_put(&reorder, numbered(FRAME_END, 2)), REORDER_OK);
+    assert_null(reorder_take(&reorder));
+    assert_int_equal(reorder_put(&reorder, numbered(FRAME_SEGMENT, 0)), REORDER_OK);
+    for (uint64_t i = 0; i < 3; i++) {
+        expect_next(&reorder, i);
+    }
+}
+
+static void what_is_no_honest_peers_is_refused(void **state)
+{
+    struct reorder reorder = {0};
+    struct work *twice = numbered(FRAME_SEGMENT, 0);
+    struct work *beyond = numbered(FRAME_SEGMENT, FRAME_SEGMENT_WINDOW);
+    struct work *far = numbered(FRAME_SEGMENT, UINT64_MAX);
+
+    (void)state;
+    assert_int_equal(reorder_put(&reorder, numbered(FRAME_SEGMENT, 0)), REORDER_OK);
+    assert_int_equal(reorder_put(&reorder, twice), REORDER_OLD);
+    assert_int_equal(reorder_put(&reorder, beyond), REORDER_BEYOND);
+    assert_int_equal(reorder_put(&reorder, far), REORDER_BEYOND);
+    expect_next(&reorder, 0);
+    assert_int_equal(reorder_put(&reorder, twice), REORDER_OLD);
+    assert_int_equal(reorder_put(&reorder, beyond), REORDER_OK);
+    for (uint64_t i = 1; i < FRAME_SEGMENT_WINDOW; i++) {
+        assert_int_equal(reorder_put(&reorder, numbered(FRAME_SEGMENT, i)), REORDER_OK);
+        expect_next(&reorder, i);
+    }
+    expect_next(&reorder, FRAME_SEGMENT_WINDOW);
+    work_free(twice);
+    work_free(far);
+}
+
+/* A path of RATE bytes a second and DELAY microseconds, one segment after the other, for 20 s, with
+ * a reader that always has something. */
+struct path {
+    struct window window;
+    uint64_t now, sent_bytes, received_bytes;
+    uint64_t busy_until; /* of the path's slowest place */
+    struct flight {
+        uint64_t sent, arrives, end;
+    } flights[64];
+    size_t first, next;
+};
+
+static void receive_until(struct path *path, uint64_t time)
+{
+    while (path->first < path->next && path->flights[path->first % 64].arrives <= time) {
+        const struct flight *flight = &path->flights[path->first++ % 64];
+
+        path->received_bytes = flight->end;
+        window_received(&path->window, flight->arrives, flight->sent, flight->end);
+    }
+}
+
+static void send_one(struct path *path, uint64_t rate, uint64_t delay)
+{
+    uint64_t start = path->busy_until > path->now ? path->busy_until : path->now;
+
+    path->busy_until = start + (uint64_t)WORK_UNIT_MAX * 1000000u / rate;
+    path->sent_bytes += WORK_UNIT_MAX;
+    path->flights[path->next++ % 64] =
+        (struct flight){path->now, path->busy_until + delay, path->sent_bytes};
+}
+
+/* Returns how many bytes went through each second at the end. */
+static uint64_t use_path(struct path *path, uint64_t rate, uint64_t delay)
+{
+    uint64_t middle = path->now + 10000000u, end = path->now + 20000000u;
+    uint64_t bytes_at_middle = 0;
+
+    while (path->now < end) {
+        if (path->sent_bytes - path->received_bytes < window_limit(&path->window)) {
+            send_one(path, rate, delay);
+        } else {
+            window_was_full(&path->window);
+            path->now = path->flights[path->first % 64].arrives;
+        }
+        receive_until(path, path->now);
+        if (bytes_at_middle == 0 && path->now >= middle) {
+            bytes_at_middle = path->received_bytes;
+        }
+    }
+    return (path->received_bytes - bytes_at_middle) / 10u;
+}
+
+static void the_window_follows_the_path(void **state)
+{
+    struct path path = {.now = 1000000};
+
+    (void)state;
+    assert_int_equal(window_limit(&path.window), WINDOW_BYTES_MIN);
+    /* 100 Mbit/s: no more on its way than a tenth of a second's worth, and the path is full all the
+     * same. */
+    assert_true(use_path(&path, 12500000, 1000) > 12300000);
+    assert_in_range(window_limit(&path.window), WINDOW_BYTES_MIN, 2000000);
+    /* 1 Gbit/s, near and far. */
+    assert_true(use_path(&path, 125000000, 2000) > 120000000);
+    assert_in_range(window_limit(&path.window), 5000000, WINDOW_BYTES_MAX);
+    assert_true(use_path(&path, 125000000, 30000) > 115000000);
+    /* So far away that the window is too small whatever we do. */
+    assert_true(use_path(&path, 1000000000, 100000) > 70000000);
+    assert_int_equal(window_limit(&path.window), WINDOW_BYTES_MAX);
+    /* And back. */
+    assert_true(use_path(&path, 12500000, 1000) > 12300000);
+    assert_in_range(window_limit(&path.window), WINDOW_BYTES_MIN, 2000000);
+}
+
+static void a_reader_without_bytes_does_not_shrink_the_window(void **state)
+{
+    struct path path = {.now = 1000000};
+    uint64_t before;
+
+    (void)state;
+    use_path(&path, 1000000000, 2000);
+    before = window_limit(&path.window);
+    for (int i = 0; i < 100; i++) {
+        path.now += 30000;
+        path.sent_bytes += 1000;
+        window_received(&path.window, path.now, path.now - 2000, path.sent_bytes);
+    }
+    assert_true(window_limit(&path.window) >= before / 2);
+}
+
+static void hashes_do_not_depend_on_the_cuts(void **state)
+{
+    struct stream_hash whole = {0}, cut = {0};
+    uint8_t bytes[1000];
+    struct frame_hash a, b, run_a, run_b;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof bytes; i++) {
+        bytes[i] = (uint8_t)(i * 7);
+    }
+    assert_true(stream_hash_open(&whole));
+    assert_true(stream_hash_open(&cut));
+    stream_hash_feed(&whole, bytes, sizeof bytes);
+    for (size_t i = 0; i < sizeof bytes; i += 10) {
+        stream_hash_feed(&cut, bytes + i, 10);
+    }
+    a = stream_hash_whole(&whole);
+    b = stream_hash_whole(&cut);
+    assert_true(stream_hash_equal(&a, &b));
+    run_a = stream_hash_end_run(&whole);
+    assert_true(stream_hash_equal(&a, &run_a));
+    /* The next run begins afresh; the whole goes on. */
+    stream_hash_feed(&whole, bytes, 10);
+    stream_hash_end_run(&cut);
+    stream_hash_feed(&cut, bytes, 10);
+    run_a = stream_hash_end_run(&whole);
+    run_b = stream_hash_end_run(&cut);
+    assert_true(stream_hash_equal(&run_a, &run_b));
+    b = stream_hash_whole(&cut);
+    assert_false(stream_hash_equal(&a, &b));
+    stream_hash_close(&whole);
+    stream_hash_close(&cut);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(any_order_comes_out_in_order),
+        cmocka_unit_test(a_gap_holds_back_what_follows),
+        cmocka_unit_test(what_is_no_honest_peers_is_refused),
+        cmocka_unit_test(the_window_follows_the_path),
+        cmocka_unit_test(a_reader_without_bytes_does_not_shrink_the_window),
+        cmocka_unit_test(hashes_do_not_depend_on_the_cuts),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
