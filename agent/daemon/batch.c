@@ -6,6 +6,7 @@
 #include "agent/common/must.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <sys/queue.h>
 #include <unistd.h>
 
@@ -127,6 +128,10 @@ static void on_reply(json_t *value, const struct error *error, void *context)
     struct command *command = STAILQ_FIRST(&batch->commands);
 
     if (error) {
+        /* Refused is not done: its inverse would undo somebody else's doing (an NBD server that ran before). */
+        if (command->undo && strcmp(error->id, "qmp-error") == 0) {
+            undo_forget(batch->undo, command->key);
+        }
         end(batch, error);
         return;
     }

@@ -156,14 +156,9 @@ static void on_announced(json_t *value, const struct error *error, void *context
     destination->qmp_ready = false;
 }
 
-static void owned(struct destination *destination)
+/* The switches learn the guest's new place: every millisecond before that the guest is silent, though it runs. */
+static void announce(struct destination *destination)
 {
-    destination->migration.decided = true;
-    undo_forget_all(destination->undo);
-    show_sockets(destination);
-    if (tree_remove(destination->run_dir) < 0) {
-        log_warning("%s could not be removed: %s", destination->run_dir, strerror(errno));
-    }
     if (!destination->qmp_ready) {
         return;
     }
@@ -174,6 +169,17 @@ static void owned(struct destination *destination)
     qmp_execute(destination->qmp, "migrate-set-parameters",
                 must_json(json_pack("{si}", "announce-rounds", ANNOUNCE_ROUNDS)), -1, on_announced,
                 destination);
+}
+
+static void owned(struct destination *destination)
+{
+    destination->migration.decided = true;
+    announce(destination);
+    undo_forget_all(destination->undo);
+    show_sockets(destination);
+    if (tree_remove(destination->run_dir) < 0) {
+        log_warning("%s could not be removed: %s", destination->run_dir, strerror(errno));
+    }
 }
 
 static void send_owned(struct destination *destination)

@@ -313,10 +313,8 @@ void source_fail(struct source *source, const struct error *error)
         return;
     }
     /* QEMU's end shows at many places at once; its pidfd tells what it was, and it is not far. */
-    if (source->process && source->qmp && !source->qmp_ready && strcmp(error->id, "timeout") != 0) {
-        return;
-    }
-    if (strcmp(error->id, "qmp-gone") == 0 && source->process && source->undo) {
+    if (source->process && strcmp(error->id, "timeout") != 0 &&
+        (source->qmp_lost || (source->qmp_ready && strcmp(error->id, "qmp-gone") == 0))) {
         source_limit(source, "waiting for QEMU after it closed its QMP socket", QMP_CLOSED_MS);
         return;
     }
@@ -472,6 +470,7 @@ static void on_qmp_closed(void *context)
     struct source *source = context;
 
     source->qmp_ready = false;
+    source->qmp_lost = true;
     /* If the process ends with it, the pidfd says so within moments, and says more. */
     if (source->handoff.state != SOURCE_CLEANING) {
         source_limit(source, "waiting for QEMU after it closed its QMP socket", QMP_CLOSED_MS);

@@ -73,7 +73,7 @@ struct source {
     struct migrate_request request;
     struct vm vm;
     struct qmp *qmp;
-    bool qmp_ready;
+    bool qmp_ready, qmp_lost; /* LOST: it was ready, and closed */
     struct process_watch *process;
     struct inspect *inspect;
     struct inspection inspection;

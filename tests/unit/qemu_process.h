@@ -1,6 +1,7 @@
 /*
  * A QEMU without a machine (-M none) for tests of what speaks QMP: there in a fraction of a
- * second, and it ends with the test program. For one test program; everything is static, and inline so that not all has to be used.
+ * second, and it ends with the test program. For one test program; everything is static, and
+ * inline so that not all has to be used.
  */
 #ifndef WATARI_TESTS_QEMU_PROCESS_H
 #define WATARI_TESTS_QEMU_PROCESS_H

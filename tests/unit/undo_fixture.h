@@ -1,6 +1,7 @@
 /*
  * An undo list with its journal, loop and QMP connection, and what it said was left, for the tests
- * of agent/daemon/undo.h. For one test program; everything is static, and inline so that not all has to be used.
+ * of agent/daemon/undo.h. For one test program; everything is static, and inline so that not all
+ * has to be used.
  */
 #ifndef WATARI_TESTS_UNDO_FIXTURE_H
 #define WATARI_TESTS_UNDO_FIXTURE_H
