@@ -1,0 +1,64 @@
+"""What the end-to-end tests share: a table of tests, checks, and a line for each."""
+
+import os
+import pathlib
+import sys
+import time
+import traceback
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from lab.errors import LabError  # noqa: E402  # the path comes first
+
+BUILD = pathlib.Path(os.environ.get("WATARI_BUILD", "build")).resolve()
+ALL = []
+
+
+def test(function):
+    """Its name is the behaviour that it proves."""
+    ALL.append(function)
+    return function
+
+
+def check(condition, text):
+    if not condition:
+        raise AssertionError(text)
+
+
+def equal(found, wanted, what):
+    check(found == wanted, f"{what}: {found!r}, wanted {wanted!r}")
+
+
+def eventually(condition, text, seconds=20):
+    limit = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > limit:
+            raise AssertionError(text)
+        time.sleep(0.05)
+
+
+def run(*arguments, before_each=None, after_failure=None):
+    """Runs the tests named on the command line, or all, each called with ARGUMENTS; returns (passed, failed)."""
+    names = sys.argv[1:]
+    unknown = set(names) - {function.__name__ for function in ALL}
+    if unknown:
+        sys.exit(f"no such test: {' '.join(sorted(unknown))}")
+    passed = failed = 0
+    for function in ALL:
+        if names and function.__name__ not in names:
+            continue
+        began = time.monotonic()
+        try:
+            if before_each:
+                before_each(*arguments)
+            function(*arguments)
+            passed += 1
+            print(f"ok   {function.__name__} ({time.monotonic() - began:.1f} s)", flush=True)
+        except Exception as error:  # pylint: disable=broad-except  # the next test shall run
+            failed += 1
+            print(f"FAIL {function.__name__}: {error}", flush=True)
+            if not isinstance(error, (AssertionError, LabError)):
+                traceback.print_exc()
+            if after_failure:
+                after_failure(*arguments)
+    return passed, failed

@@ -1,0 +1,477 @@
+"""A laboratory for two watari-movers: the daemons' end of both, lanes over loopback TCP, NBD servers, a peer that lies.
+
+Used by test_mover.py. The structs are those of agent/mover/orders.h, laid out by ctypes as the C compiler does it."""
+import array
+import ctypes
+import fcntl
+import os
+import queue
+import random
+import select
+import shutil
+import socket
+import struct
+import subprocess
+import tempfile
+import threading
+import time
+
+MAX_DISKS = 64
+LEVEL_OFF = -2**31
+HOLD_LAST = 1
+SOURCE, DESTINATION = 1, 2
+
+(BEGIN, LANE, DISK, PASS, RELEASE, MEMORY, HOLD, GO, QUIESCE) = range(1, 10)
+(LANE_UP, LANE_LOST, PASS_DONE, HELD, LAST_HELD, MEMORY_DONE, QUIESCED, SAMPLE, FAILED) = range(1, 10)
+REPORT_NAMES = ['', 'LANE_UP', 'LANE_LOST', 'PASS_DONE', 'HELD', 'LAST_HELD', 'MEMORY_DONE', 'QUIESCED',
+                'SAMPLE', 'FAILED']
+
+u8, u32, u64 = ctypes.c_uint8, ctypes.c_uint32, ctypes.c_uint64
+
+
+
+class OrderBegin(ctypes.Structure):
+    _fields_ = [('role', ctypes.c_int), ('lanes', u32), ('level', ctypes.c_int32), ('flags', u32)]
+
+
+class OrderLane(ctypes.Structure):
+    _fields_ = [('index', u32), ('ticket', u8 * 16), ('key', u8 * 32)]
+
+
+class OrderDisk(ctypes.Structure):
+    _fields_ = [('disk', u32), ('size', u64), ('reads_as_zero', ctypes.c_bool)]
+
+
+class OrderPass(ctypes.Structure):
+    _fields_ = [('disk', u32), ('number', u32), ('export_name', ctypes.c_char * 64), ('context', ctypes.c_char * 256)]
+
+
+class OrderHold(ctypes.Structure):
+    _fields_ = [('pages', u64)]
+
+
+class OrderBody(ctypes.Union):
+    _fields_ = [('begin', OrderBegin), ('lane', OrderLane), ('disk', OrderDisk), ('passing', OrderPass),
+                ('hold', OrderHold)]
+
+
+class Order(ctypes.Structure):
+    _fields_ = [('type', ctypes.c_int), ('body', OrderBody)]
+
+
+class ReportLane(ctypes.Structure):
+    _fields_ = [('index', u32), ('text', ctypes.c_char * 512)]
+
+
+class ReportPass(ctypes.Structure):
+    _fields_ = [('disk', u32), ('number', u32), ('data_bytes', u64), ('zero_bytes', u64), ('extents', u64),
+                ('flush_ns', u64)]
+
+
+class ReportMemory(ctypes.Structure):
+    _fields_ = [('bytes', u64), ('hash', u8 * 16)]
+
+
+class ReportSample(ctypes.Structure):
+    _fields_ = [(name, u64) for name in (
+        'wire_sent wire_received disk_bytes disk_acknowledged disk_zero_bytes disk_wire_bytes stream_bytes '
+        'stream_acknowledged stream_wire_bytes pages zero_pages page_bytes').split()] + [
+            ('pass_left', u64 * MAX_DISKS), ('stream_phase', u32), ('rss_bytes', u64)]
+
+
+class ReportFailure(ctypes.Structure):
+    _fields_ = [('id', ctypes.c_char * 32), ('text', ctypes.c_char * 512)]
+
+
+class ReportBody(ctypes.Union):
+    _fields_ = [('lane', ReportLane), ('passing', ReportPass), ('memory', ReportMemory), ('sample', ReportSample),
+                ('failure', ReportFailure)]
+
+
+class Report(ctypes.Structure):
+    _fields_ = [('type', ctypes.c_int), ('body', ReportBody)]
+
+
+class Failed(Exception):
+    """A mover said FAILED (or LANE_LOST, or ended) where the test awaited something else."""
+
+
+class Mover:
+    """One mover process and the daemon's end of its socket."""
+
+    def __init__(self, binary, directory, name):
+        self.name = name
+        self.log_path = os.path.join(directory, name + '.log')
+        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        high = fcntl.fcntl(theirs.fileno(), fcntl.F_DUPFD_CLOEXEC, 10)
+        theirs.close()
+        self.pid = os.posix_spawn(binary, [binary], os.environ, file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, '/dev/null', os.O_RDONLY, 0), (os.POSIX_SPAWN_OPEN, 1, '/dev/null', os.O_WRONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 2, self.log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644),
+            (os.POSIX_SPAWN_DUP2, high, 3)])
+        os.close(high)
+        self.status = None
+        self.sample = None
+        self.samples = 0
+        self.most_resident = 0
+        self.kept = []  # reports that nobody has awaited yet
+
+    def order(self, kind, fd=None, **fields):
+        order = Order(type=kind)
+        part = {BEGIN: order.body.begin, LANE: order.body.lane, DISK: order.body.disk, PASS: order.body.passing,
+                RELEASE: order.body.passing, HOLD: order.body.hold}.get(kind)
+        for key, value in fields.items():
+            if isinstance(value, bytes) and key in ('ticket', 'key'):
+                value = (u8 * len(value))(*value)
+            setattr(part, key, value)
+        self.send_raw(bytes(order), fd)
+
+    def send_raw(self, data, fd=None):
+        control = []
+        if fd is not None:
+            control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [fd]))]
+        self.socket.sendmsg([data], control)
+        if fd is not None:
+            os.close(fd)
+
+    def receive(self, timeout):
+        """The next report that is not a SAMPLE; None when the mover has ended or the time is over."""
+        end = time.monotonic() + timeout
+        while True:
+            left = end - time.monotonic()
+            if left <= 0 or not select.select([self.socket], [], [], left)[0]:
+                return None
+            try:
+                data = self.socket.recv(65536)
+            except ConnectionResetError:
+                return None
+            if not data:
+                return None
+            assert len(data) == ctypes.sizeof(Report), f'{self.name}: a report of {len(data)} bytes'
+            report = Report.from_buffer_copy(data)
+            if report.type != SAMPLE:
+                return report
+            self.sample = report.body.sample
+            self.samples += 1
+            self.most_resident = max(self.most_resident, self.sample.rss_bytes)
+
+    def wait(self, kind, timeout=30):
+        """Awaits one report of KIND; others but FAILED and LANE_LOST are kept for later waits."""
+        for report in self.kept:
+            if report.type == kind:
+                self.kept.remove(report)
+                return report.body
+        while True:
+            report = self.receive(timeout)
+            if report is None:
+                raise Failed(f'{self.name}: no {REPORT_NAMES[kind]} ({self.log()})')
+            if report.type == kind:
+                return report.body
+            if report.type == FAILED:
+                failure = report.body.failure
+                raise Failed(f'{self.name}: {failure.id.decode()}: {failure.text.decode()}')
+            if report.type == LANE_LOST and kind != FAILED:
+                raise Failed(f'{self.name}: lane {report.body.lane.index} lost: {report.body.lane.text.decode()}')
+            self.kept.append(report)
+
+    def failure(self, timeout=30):
+        """Awaits FAILED: (id, text)."""
+        failure = self.wait(FAILED, timeout).failure
+        return failure.id.decode(), failure.text.decode()
+
+    def log(self):
+        with open(self.log_path, errors='replace') as file:
+            return file.read().strip()
+
+    def complaints(self):
+        """What a sanitizer had to say."""
+        return [line for line in self.log().splitlines() if 'Sanitizer' in line or 'runtime error' in line]
+
+    def close(self, timeout=10):
+        """Closes the daemon's end and returns the exit status."""
+        self.socket.close()
+        return self.wait_exit(timeout)
+
+    def wait_exit(self, timeout=10):
+        end = time.monotonic() + timeout
+        while self.status is None and time.monotonic() < end:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.status = os.waitstatus_to_exitcode(status)
+            else:
+                time.sleep(0.005)
+        return self.status
+
+    def kill(self):
+        if self.status is None:
+            os.kill(self.pid, 9)
+            self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        self.socket.close()
+
+
+def tcp_pair():
+    with socket.create_server(('127.0.0.1', 0)) as listener:
+        a = socket.create_connection(listener.getsockname())
+        b, _ = listener.accept()
+    a.setblocking(False)
+    b.setblocking(False)
+    return a, b
+
+
+class Proxy(threading.Thread):
+    """Carries bytes between two sockets; flips one bit of what goes A to B after FLIP_AFTER bytes; or limits its rate."""
+
+    def __init__(self, a, b, flip_after=None, rate=None):
+        super().__init__(daemon=True)
+        self.a, self.b, self.flip_after, self.rate = a, b, flip_after, rate
+        self.start()
+
+    def run(self):
+        for sock in (self.a, self.b):
+            sock.setblocking(True)
+        threading.Thread(target=self.carry, args=(self.b, self.a, None, None), daemon=True).start()
+        self.carry(self.a, self.b, self.flip_after, self.rate)
+
+    @staticmethod
+    def carry(reader, writer, flip_after, rate):
+        seen = 0
+        try:
+            while data := reader.recv(16384 if rate else 65536):
+                if flip_after is not None and seen <= flip_after < seen + len(data):
+                    data = bytearray(data)
+                    data[flip_after - seen] ^= 0x10
+                seen += len(data)
+                writer.sendall(data)
+                if rate:
+                    time.sleep(len(data) / rate)
+        except OSError:
+            pass
+        for sock, how in ((writer, socket.SHUT_WR), (reader, socket.SHUT_RD)):
+            try:
+                sock.shutdown(how)
+            except OSError:
+                pass
+
+
+class Lab:
+    """A scratch directory, and everything begun in it ends with it."""
+
+    def __init__(self, binary):
+        self.binary = binary
+        self.directory = tempfile.mkdtemp(prefix='watari-mover-test-')
+        self.servers = []
+        self.movers = []
+        self.sockets = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for mover in self.movers:
+            mover.kill()
+        for server in self.servers:
+            if server.poll() is None:
+                server.kill()
+            server.wait()
+        for sock in self.sockets:
+            sock.close()
+        shutil.rmtree(self.directory)
+
+    def path(self, name):
+        return os.path.join(self.directory, name)
+
+    def mover(self, name, role, lanes=2, level=1, flags=0):
+        mover = Mover(self.binary, self.directory, name)
+        self.movers.append(mover)
+        mover.order(BEGIN, role=role, lanes=lanes, level=level, flags=flags)
+        return mover
+
+    def pair(self, lanes=2, level=1, flags=0, between=None):
+        """Two movers with their lanes up. BETWEEN(a, b) may put something between the ends of lane 0."""
+        source = self.mover('source', SOURCE, lanes, level, flags)
+        destination = self.mover('destination', DESTINATION, lanes)
+        for index in range(lanes):
+            if between is not None and index == 0:
+                a, middle_a = tcp_pair()
+                middle_b, b = tcp_pair()
+                between(middle_a, middle_b)
+            else:
+                a, b = tcp_pair()
+            secrets = dict(index=index, ticket=os.urandom(16), key=os.urandom(32))
+            destination.order(LANE, b.detach(), **secrets)
+            source.order(LANE, a.detach(), **secrets)
+        for _ in range(lanes):
+            source.wait(LANE_UP)
+            destination.wait(LANE_UP)
+        return source, destination
+
+    def serve(self, *arguments):
+        """Runs an NBD server whose socket's path is the last word; returns that path once it listens."""
+        path = self.path(f's{len(self.servers)}')
+        command = [argument.format(socket=path) for argument in arguments]
+        with open(self.path('servers.log'), 'a') as log:  # they complain whenever a client leaves
+            self.servers.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log))
+        for _ in range(500):
+            if os.path.exists(path):
+                return path
+            time.sleep(0.01)
+        raise Failed(f'{arguments[0]} did not start')
+
+    def qemu_nbd(self, image, kind, export, *options):
+        return self.serve('qemu-nbd', '-k', '{socket}', '-f', kind, '-x', export, '-t', '-e', '100', '--discard=unmap', *options,
+                          image)
+
+    def stop_servers(self):
+        """Ends all servers, so that images are closed and whole."""
+        for server in self.servers:
+            server.terminate()
+            server.wait()
+
+    @staticmethod
+    def connect(path):
+        """A connected socket: the daemon hands such to a mover."""
+        for _ in range(500):
+            sock = socket.socket(socket.AF_UNIX)
+            try:
+                sock.connect(path)
+                return sock.detach()
+            except ConnectionRefusedError:  # bound, but does not listen yet
+                sock.close()
+                time.sleep(0.01)
+        raise Failed(f'no server listens at {path}')
+
+    def stream_pair(self):
+        """QEMU's end and the mover's descriptor."""
+        ours, theirs = socket.socketpair()
+        self.sockets.append(ours)
+        return ours, theirs.detach()
+
+
+def run(*command):
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout
+
+
+class Feeder(threading.Thread):
+    """Plays the source's QEMU: writes STREAM, and closes the socket at its end unless told not to."""
+
+    def __init__(self, sock, stream, close=True):
+        super().__init__(daemon=True)
+        self.sock, self.stream, self.close, self.sent = sock, memoryview(stream), close, 0
+        self.start()
+
+    def run(self):
+        try:
+            while self.sent < len(self.stream):
+                self.sent += self.sock.send(self.stream[self.sent:self.sent + 262144])
+            if self.close:
+                self.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+
+class Drain(threading.Thread):
+    """Plays the destination's QEMU: reads to the end."""
+
+    def __init__(self, sock):
+        super().__init__(daemon=True)
+        self.sock, self.data, self.over = sock, bytearray(), queue.Queue()
+        self.start()
+
+    def run(self):
+        try:
+            while data := self.sock.recv(262144):
+                self.data += data
+        except OSError:
+            pass
+        self.over.put(True)
+
+    def wait(self, timeout=30):
+        self.over.get(timeout=timeout)
+        return self.data
+
+
+def qemu_stream(pages, tail, seed=1):
+    """A migration stream as QEMU 7.2 writes it: PAGES page records (a third zero, a third text, a third noise), then TAIL
+    bytes of device state."""
+    noise = random.Random(seed)
+    text = (b'The quick brown fox jumps over the lazy dog %08d. ' * 90)
+    out = [struct.pack('>II', 0x5145564d, 3), struct.pack('>BI', 7, 11) + b'pc-q35-7.2x'[:11]]
+    ram = b'pc.ram'
+    total = pages * 4096
+    out.append(struct.pack('>BI', 1, 2) + b'\x03ram' + struct.pack('>II', 0, 4))
+    out.append(struct.pack('>Q', total | 4) + struct.pack('>B', len(ram)) + ram + struct.pack('>QQ', total, 0x10))
+    out.append(struct.pack('>BI', 0x7e, 2))
+    for first in range(0, pages, 1000):
+        out.append(struct.pack('>BI', 2 if first + 1000 < pages else 3, 2))
+        for page in range(first, min(first + 1000, pages)):
+            same = b'' if page == first else None
+            flags = 0x20 if same is None else 0
+            block = b'' if same is None else struct.pack('>B', len(ram)) + ram
+            kind = page % 3
+            if kind == 0:
+                out.append(struct.pack('>Q', page * 4096 | 2 | flags) + block + b'\0')
+                continue
+            body = (text % tuple([page] * 90))[:4096] if kind == 1 else noise.randbytes(4096)
+            out.append(struct.pack('>Q', page * 4096 | 8 | flags) + block + body)
+        out.append(struct.pack('>QBI', 0x10, 0x7e, 2))
+    out.append(struct.pack('>BI', 4, 3) + b'\x05timer' + struct.pack('>II', 0, 2) + noise.randbytes(tail))
+    return b''.join(out)
+
+
+class LyingPeer:
+    """The source's end of one lane, spoken by this test with OpenSSL through ctypes, so that it can say anything."""
+
+    def __init__(self, sock, ticket, key):
+        lib = ctypes.CDLL('libssl.so.3')
+        for name in ('TLS_client_method', 'SSL_CTX_new', 'SSL_new', 'SSL_CIPHER_find', 'SSL_SESSION_new'):
+            getattr(lib, name).restype = ctypes.c_void_p
+        pointer = ctypes.c_void_p
+        self.lib, self.sock = lib, sock
+        sock.setblocking(True)
+        sock.settimeout(None)
+        context = pointer(lib.SSL_CTX_new(pointer(lib.TLS_client_method())))
+
+        def use(ssl, _md, identity, size, session):
+            made = lib.SSL_SESSION_new()
+            cipher = lib.SSL_CIPHER_find(pointer(ssl), b'\x13\x02')
+            lib.SSL_SESSION_set1_master_key(pointer(made), key, ctypes.c_size_t(len(key)))
+            lib.SSL_SESSION_set_cipher(pointer(made), pointer(cipher))
+            lib.SSL_SESSION_set_protocol_version(pointer(made), 0x0304)
+            identity[0] = ctypes.cast(self.ticket, pointer).value
+            size[0] = len(ticket)
+            session[0] = made
+            return 1
+
+        self.ticket = ctypes.create_string_buffer(ticket, len(ticket))
+        self.callback = ctypes.CFUNCTYPE(ctypes.c_int, pointer, pointer, ctypes.POINTER(pointer),
+                                         ctypes.POINTER(ctypes.c_size_t), ctypes.POINTER(pointer))(use)
+        lib.SSL_CTX_set_psk_use_session_callback(context, self.callback)
+        lib.SSL_CTX_set_ciphersuites(context, b'TLS_AES_256_GCM_SHA384')
+        alpn = b'\x0dwatari-lane/1'
+        lib.SSL_CTX_set_alpn_protos(context, alpn, len(alpn))
+        self.ssl = pointer(lib.SSL_new(context))
+        lib.SSL_set_fd(self.ssl, sock.fileno())
+        if lib.SSL_connect(self.ssl) != 1:
+            raise Failed('the lying peer got no TLS connection')
+
+    def send(self, kind, body, length=None):
+        data = struct.pack('>IBBH', len(body) if length is None else length, kind, 0, 0) + body
+        self.lib.SSL_write(self.ssl, data, len(data))
+
+    def receive(self):
+        """One frame: (type, body), or None at the end."""
+        header = self.read(8)
+        if header is None:
+            return None
+        length, kind = struct.unpack('>IB', header[:5])
+        return kind, self.read(length)
+
+    def read(self, size):
+        data = b''
+        while len(data) < size:
+            buffer = ctypes.create_string_buffer(size - len(data))
+            got = self.lib.SSL_read(self.ssl, buffer, size - len(data))
+            if got <= 0:
+                return None
+            data += buffer.raw[:got]
+        return data

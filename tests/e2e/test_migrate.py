@@ -1,0 +1,179 @@
+#!/usr/bin/python3
+"""Moves real guests between two real agents and has the guests prove that nothing was lost.
+
+Usage: WATARI_BUILD=DIR tests/e2e/test_migrate.py [TEST...]
+"""
+
+import sys
+
+from harness import BUILD, check, equal, run, test
+
+from lab import Disk, Guest, Lab, Load, image
+from lab.agents import OTHER_POOL, POOL, Agents
+from lab.probe import Probe
+
+LIVE_LIMIT_MS = 300
+
+
+class Bench:
+    """One lab with agents; each test boots the guest it needs, with a number of its own."""
+
+    def __init__(self, lab, agents):
+        self.lab, self.agents = lab, agents
+        self._number = 9
+
+    def boot(self, disks, load=None, host=None, **options):
+        host = host or self.lab.west
+        self._number += 1
+        guest = Guest(f"vm{self._number}", disks, load, number=self._number, **options)
+        self.lab.network.add_tap(guest.tap)
+        guest.start(host)
+        guest.wait_ready()
+        return guest
+
+    def image(self, name, size=4 << 30, kind="qcow2", files=0, host=None):
+        path = f"{POOL}/{name}"
+        outside = (host or self.lab.west).path(path)
+        if files:
+            image.with_files(outside, size, files, kind)
+        else:
+            image.create(outside, size, kind)
+        return path
+
+
+def moved(bench, guest, *words):
+    """Migrates; the result must be whole, the guest intact, seen once, its counters without a gap or a repeat."""
+    before = guest.status()
+    source = guest.host
+    with Probe(bench.lab.outside, guest.address) as probe:
+        outcome = bench.agents.migrate(guest, *words)
+        check(outcome.code == 0, f"{outcome}")
+        report = probe.stop()
+    result = outcome.result
+    equal(result["verified"]["memory"], True, "memory verified by the stream's hash")
+    check(not report.copies, f"two copies were seen: {report.copies}")
+    after = guest.status()
+    for name in ("ticks", "pages", "blocks"):
+        check(after[name] >= before[name], f"{name} went back from {before[name]} to {after[name]}")
+    check(not guest.pids(source), "the old QEMU still runs")
+    guest.verify()
+    downtime, error = result["downtime_ms"], result["downtime_error_ms"]
+    check(downtime is not None and downtime > 0, f"downtime {downtime}")
+    # Seen from outside the guest is silent a little longer: until the switch has learned its new place.
+    check(report.gap_ms + 1 > downtime - error, f"downtime {downtime} ms, but seen from outside only {report.gap_ms:.0f} ms")
+    print(f"     {result['mode_used']}: total {result['total_ms']} ms, downtime {downtime} ms (outside {report.gap_ms:.0f}), "
+          f"wire {result['wire_bytes'] >> 20} MiB, rounds {result['memory']['rounds']}, passes {result['disk']['passes']}")
+    return result
+
+
+def clean(bench, guest):
+    """Neither host has anything of a migration left but the marked images."""
+    for host in bench.lab.hosts:
+        left = [path for path in host.path("/run/watari/migrations").iterdir()]
+        check(not left, f"{host.name}: {left}")
+        check(not host.find("watari-mover"), f"{host.name}: a mover is left")
+    with guest.qmp() as qmp:
+        equal(qmp("query-block-exports"), [], "exports left in QEMU")
+        for node in qmp("query-named-block-nodes"):
+            check(not node.get("dirty-bitmaps"), f"bitmaps are left on {node['node-name']}")
+
+
+@test
+def a_busy_guest_goes_live_and_comes_back_quick(bench):
+    path = bench.image("busy.qcow2", files=64)
+    guest = bench.boot([Disk(path)], Load(files=0, memory_rate=5))
+    there = moved(bench, guest, "--mode", "live")
+    check(there["downtime_ms"] <= 10 * LIVE_LIMIT_MS, f"live took {there['downtime_ms']} ms")
+    equal(there["where"]["disks"], [path], "disks there")
+    clean(bench, guest)
+    moved(bench, guest, "--mode", "quick")
+    clean(bench, guest)
+    guest.quit()
+
+
+@test
+def an_idle_guest_goes_live(bench):
+    guest = bench.boot([Disk(bench.image("idle.qcow2"))], Load(memory_rate=0, disk_rate=0))
+    moved(bench, guest)
+    clean(bench, guest)
+    guest.quit()
+
+
+@test
+def two_disks_of_two_formats_go_to_two_pools(bench):
+    first = bench.image("one.qcow2", 1 << 30)
+    second = bench.image("two.raw", 256 << 20, "raw")
+    guest = bench.boot([Disk(first), Disk(second, "raw")], Load(disk_rate=512))
+    result = moved(bench, guest, "--disk", "vd1=other")
+    equal(result["where"]["disks"], [first, f"{OTHER_POOL}/two.raw"], "disks there")
+    check(bench.lab.east.path(f"{OTHER_POOL}/two.raw").exists(), "the second disk is not in the other pool")
+    clean(bench, guest)
+    guest.quit()
+
+
+@test
+def a_sparse_disk_of_20_gib_takes_seconds_and_stays_thin(bench):
+    path = bench.image("sparse.qcow2", 20 << 30)
+    guest = bench.boot([Disk(path)], Load(memory_mib=32, disk_mib=16))
+    allocated = image.allocated(bench.lab.west.path(path))
+    result = moved(bench, guest)
+    there = image.allocated(bench.lab.east.path(path))
+    check(there <= allocated * 1.25 + (16 << 20), f"{there >> 20} MiB there, {allocated >> 20} MiB here")
+    check(result["disk"]["bytes"] <= allocated * 2 + (16 << 20), f"{result['disk']['bytes'] >> 20} MiB were read")
+    guest.quit()
+
+
+@test
+def odd_sizes_of_disks_arrive_as_they_are(bench):
+    odd = (256 << 20) + 512 * 7
+    guest = bench.boot([Disk(bench.image("odd.qcow2", odd)), Disk(bench.image("odd.raw", odd, "raw"), "raw")], Load(memory_mib=32))
+    moved(bench, guest)
+    equal(bench.lab.east.path(f"{POOL}/odd.raw").stat().st_size, odd, "size of the raw image there")
+    guest.quit()
+
+
+@test
+def disks_on_iothreads_survive_both_ways(bench):
+    disks = [
+        Disk(bench.image("thread.qcow2", 1 << 30), iothread=True),
+        Disk(bench.image("scsi.qcow2", 1 << 30), scsi=True, iothread=True),
+    ]
+    guest = bench.boot(disks, Load(disk_rate=512))
+    moved(bench, guest)
+    clean(bench, guest)
+    moved(bench, guest, "--mode", "quick")
+    clean(bench, guest)
+    guest.quit()
+
+
+@test
+def discarded_blocks_are_zero_there(bench):
+    guest = bench.boot([Disk(bench.image("discard.qcow2", 1 << 30))], Load(memory_mib=32))
+    guest.discard()
+    moved(bench, guest)
+    guest.quit()
+
+
+@test
+def raw_lanes_and_many_lanes_carry_it_as_well(bench):
+    guest = bench.boot([Disk(bench.image("lanes.qcow2", 1 << 30))], Load(memory_mib=32))
+    moved(bench, guest, "--compress", "off", "--lanes", "7")
+    moved(bench, guest, "--compress", "9", "--lanes", "1")
+    guest.quit()
+
+
+def main():
+    with Lab() as lab:
+        lab.install_boot_files()
+        with Agents(lab, BUILD) as agents:
+            def show_logs(_):
+                for host in lab.hosts:
+                    print(f"--- {host.name}\n" + "\n".join(agents.log(host).splitlines()[-15:]), flush=True)
+
+            passed, failed = run(Bench(lab, agents), after_failure=show_logs)
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

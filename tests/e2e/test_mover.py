@@ -1,0 +1,528 @@
+#!/usr/bin/python3
+"""Two real movers against each other, with real NBD servers and real lanes; this test plays both daemons and both QEMUs.
+
+    test_mover.py [WATARI-MOVER [NAME...]]     the binary, or $WATARI_BUILD/watari-mover; tests by name
+"""
+import os
+import struct
+import subprocess
+import sys
+import time
+import traceback
+
+import mover_lab
+from mover_lab import (DISK, GO, HELD, HOLD, HOLD_LAST, LANE, LANE_LOST, LANE_UP, LAST_HELD, LEVEL_OFF, MEMORY,
+                       MEMORY_DONE, PASS, PASS_DONE, QUIESCE, QUIESCED, RELEASE, DESTINATION, SOURCE, Drain, Failed,
+                       Feeder, Lab, LyingPeer, Proxy, qemu_stream, run, tcp_pair)
+
+MIB = 1 << 20
+SEGMENT, CHECKPOINT, END, EXTENT, FLUSH, FAIL = 16, 17, 18, 32, 33, 48
+TESTS = []
+
+
+def test(function):
+    TESTS.append(function)
+    return function
+
+
+def equal(got, wanted, what):
+    if got != wanted:
+        raise Failed(f'{what} is {got!r}, not {wanted!r}')
+
+
+def contains(text, part):
+    if part not in text:
+        raise Failed(f'{text!r} does not contain {part!r}')
+
+
+def fails(mover, identifier, part):
+    """Awaits FAILED with that id and a text with PART, then exit status 1."""
+    got, text = mover.failure()
+    equal(got, identifier, f'the id of FAILED ({text})')
+    contains(text, part)
+    equal(mover.wait_exit(), 1, 'the exit status')
+
+
+def disk_pair(lab, source, destination, disk, size, target, reads_as_zero=True):
+    """Orders DISK at both; TARGET is the socket of the writable export."""
+    destination.order(DISK, lab.connect(target), disk=disk, size=size)
+    source.order(DISK, disk=disk, size=size, reads_as_zero=reads_as_zero)
+
+
+def copy(lab, source, disk, number, server, export, context=b''):
+    source.order(PASS, lab.connect(server), disk=disk, number=number, export_name=export, context=context)
+    done = source.wait(PASS_DONE).passing
+    equal((done.disk, done.number), (disk, number), 'PASS_DONE')
+    return done
+
+
+def make_source_image(path, size='1G'):
+    run('qemu-img', 'create', '-q', '-f', 'qcow2', path, size)
+    run('qemu-io', '-f', 'qcow2', '-c', 'write -P 0x5a 3M 20M', '-c', 'write -P 0x11 100M 64k', '-c', 'write -z 200M 8M',
+        '-c', 'write -P 0 300M 4M', '-c', 'write -P 0x77 1023M 1M', path)
+
+
+def allocated(path):
+    return os.stat(path).st_blocks * 512
+
+
+def quiesce(destination):
+    destination.order(QUIESCE)
+    destination.wait(QUIESCED)
+
+
+@test
+def starts_only_under_a_daemon(lab):
+    for arguments, kept in (([lab.binary], []), ([lab.binary, '--help'], [])):
+        done = subprocess.run(arguments, stdin=subprocess.DEVNULL, capture_output=True, text=True, pass_fds=kept)
+        equal(done.returncode, 2, 'the exit status')
+        contains(done.stderr, 'started by watarid')
+
+
+@test
+def bulk_pass_copies_and_stays_thin(lab):
+    a, b = lab.path('a.qcow2'), lab.path('b.qcow2')
+    make_source_image(a)
+    run('qemu-img', 'create', '-q', '-f', 'qcow2', b, '1G')
+    source, destination = lab.pair()
+    disk_pair(lab, source, destination, 0, 1 << 30, lab.qemu_nbd(b, 'qcow2', 'disk0'))
+    done = copy(lab, source, 0, 0, lab.qemu_nbd(a, 'qcow2', 'live', '-r'), b'live')
+    equal(done.data_bytes, 21 * MIB + 65536, 'data_bytes')
+    equal(done.data_bytes + done.zero_bytes, 1 << 30, 'data and zero bytes together')
+    source.order(RELEASE, disk=0, number=0)
+    quiesce(destination)
+    equal(source.sample.disk_acknowledged, done.data_bytes, 'disk_acknowledged')
+    equal(source.sample.pass_left[0], 0, 'pass_left')
+    equal(source.close(), 0, "the source's exit status")
+    equal(destination.close(), 0, "the destination's exit status")
+    lab.stop_servers()
+    run('qemu-img', 'compare', a, b)
+    if allocated(b) > 24 * MIB:
+        raise Failed(f'the destination has {allocated(b)} bytes allocated')
+
+
+@test
+def dirty_pass_follows_the_bitmap(lab):
+    a, b = lab.path('a.qcow2'), lab.path('b.qcow2')
+    make_source_image(a)
+    run('qemu-img', 'bitmap', '--add', '-g', '65536', a, 'w0')
+    run('qemu-img', 'create', '-q', '-f', 'qcow2', b, '1G')
+    source, destination = lab.pair()
+    disk_pair(lab, source, destination, 0, 1 << 30, lab.qemu_nbd(b, 'qcow2', 'disk0'))
+    copy(lab, source, 0, 0, lab.qemu_nbd(a, 'qcow2', 'live', '-r'), b'live')
+    source.order(RELEASE, disk=0, number=0)
+    lab.servers[1].terminate()
+    lab.servers[1].wait()
+    run('qemu-io', '-f', 'qcow2', '-d', 'unmap', '-c', 'write -P 0x33 5M 64k', '-c', 'write -P 0x44 500M 1M', '-c',
+        'discard 10M 2M', '-c', 'write -P 0x12 100M 4k', a)
+    server = lab.qemu_nbd(a, 'qcow2', 'live', '-r', '-B', 'w0')
+    done = copy(lab, source, 0, 1, server, b'live', b'qemu:dirty-bitmap:w0')
+    equal(done.data_bytes, MIB + 2 * 65536, 'data_bytes of the dirty pass')
+    equal(done.zero_bytes, 2 * MIB, 'zero_bytes of the dirty pass')
+    source.order(RELEASE, disk=0, number=1)
+    quiesce(destination)
+    lab.stop_servers()
+    run('qemu-img', 'compare', a, b)
+    if allocated(b) > 24 * MIB:
+        raise Failed(f'the destination has {allocated(b)} bytes allocated')
+
+
+@test
+def odd_sizes_and_several_disks_at_once(lab):
+    sizes = [10 * MIB + 512, 64 * MIB, 7 * 65536 + 1536]
+    source, destination = lab.pair(lanes=3)
+    for disk, size in enumerate(sizes):
+        with open(lab.path(f'a{disk}'), 'wb') as file:
+            file.write(os.urandom(size // 2))
+            file.truncate(size - 512)
+            file.seek(size - 512)
+            file.write(b'the end.' * 64)
+        with open(lab.path(f'b{disk}'), 'wb') as file:
+            file.truncate(size)
+        disk_pair(lab, source, destination, disk, size, lab.qemu_nbd(lab.path(f'b{disk}'), 'raw', f'disk{disk}'))
+    servers = [lab.qemu_nbd(lab.path(f'a{disk}'), 'raw', f'e{disk}', '-r') for disk in range(3)]
+    for disk, server in enumerate(servers):
+        source.order(PASS, lab.connect(server), disk=disk, number=0, export_name=b'e%d' % disk)
+    done = sorted(source.wait(PASS_DONE).passing.disk for _ in sizes)
+    equal(done, [0, 1, 2], 'the disks done')
+    quiesce(destination)
+    lab.stop_servers()
+    for disk in range(3):
+        run('cmp', lab.path(f'a{disk}'), lab.path(f'b{disk}'))
+
+
+@test
+def zeroes_overwrite_a_destination_that_is_not_blank(lab):
+    a, b = lab.path('a.qcow2'), lab.path('b')
+    make_source_image(a, '1G')
+    with open(b, 'wb') as file:
+        file.truncate(1 << 30)
+        for offset in (0, 150 * MIB, 205 * MIB, 301 * MIB, (1 << 30) - MIB):
+            file.seek(offset)
+            file.write(b'stale' * 1000)
+    source, destination = lab.pair()
+    disk_pair(lab, source, destination, 0, 1 << 30, lab.qemu_nbd(b, 'raw', 'disk0'), reads_as_zero=False)
+    copy(lab, source, 0, 0, lab.qemu_nbd(a, 'qcow2', 'live', '-r'), b'live')
+    quiesce(destination)
+    lab.stop_servers()
+    run('qemu-img', 'compare', '-f', 'qcow2', '-F', 'raw', a, b)
+
+
+def carry_memory(lab, stream, lanes=2, level=1, flags=0, between=None):
+    source, destination = lab.pair(lanes, level, flags, between)
+    qemu_out, fd_out = lab.stream_pair()
+    qemu_in, fd_in = lab.stream_pair()
+    destination.order(MEMORY, fd_in)
+    source.order(MEMORY, fd_out)
+    return source, destination, Feeder(qemu_out, stream), Drain(qemu_in)
+
+
+def memory_arrives(source, destination, drain, stream):
+    sent = source.wait(MEMORY_DONE, 60).memory
+    got = destination.wait(MEMORY_DONE, 60).memory
+    equal(sent.bytes, len(stream), 'bytes sent')
+    equal(got.bytes, len(stream), 'bytes that arrived')
+    equal(bytes(sent.hash), bytes(got.hash), "the destination's hash")
+    if drain.wait() != stream:
+        raise Failed('the stream that arrived differs')
+
+
+@test
+def memory_arrives_byte_for_byte(lab):
+    stream = qemu_stream(75000, 3 * MIB)
+    source, destination, _, drain = carry_memory(lab, stream)
+    begun = time.monotonic()
+    memory_arrives(source, destination, drain, stream)
+    seconds = time.monotonic() - begun
+    for mover in (source, destination):
+        sample = mover.sample
+        equal((sample.pages, sample.zero_pages, sample.page_bytes), (75000, 25000, 50000 * 4096), 'the pages counted')
+        equal(sample.stream_phase, 2, 'the phase')
+        if not sample.stream_wire_bytes < len(stream) * 0.62:
+            raise Failed(f'{sample.stream_wire_bytes} bytes on the wire')
+    equal(source.sample.stream_acknowledged, len(stream), 'stream_acknowledged')
+    if not 0 < source.sample.wire_sent - source.sample.stream_wire_bytes < 0.01 * len(stream):
+        raise Failed(f'wire_sent {source.sample.wire_sent}, frames {source.sample.stream_wire_bytes}')
+    print(f'  {len(stream) >> 20} MiB in {seconds:.2f} s, resident {source.most_resident >> 20} and '
+          f'{destination.most_resident >> 20} MiB')
+    if 'asan' not in lab.binary and 'tsan' not in lab.binary and max(source.most_resident, destination.most_resident) > 100 * MIB:
+        raise Failed('a mover has more than 100 MiB')
+
+
+@test
+def raw_lanes_and_a_stream_of_whole_checkpoints(lab):
+    stream = os.urandom(128 * MIB)  # no QEMU stream: carried as opaque; ends exactly at a checkpoint
+    source, destination, _, drain = carry_memory(lab, stream, lanes=1, level=LEVEL_OFF)
+    memory_arrives(source, destination, drain, stream)
+    equal(source.sample.stream_phase, 3, 'the phase')
+
+
+@test
+def memory_and_disk_share_the_lanes(lab):
+    stream = qemu_stream(20000, MIB)
+    a, b = lab.path('a'), lab.path('b')
+    with open(a, 'wb') as file:
+        file.write(os.urandom(80 * MIB))
+    with open(b, 'wb') as file:
+        file.truncate(80 * MIB)
+    source, destination, _, drain = carry_memory(lab, stream)
+    disk_pair(lab, source, destination, 0, 80 * MIB, lab.qemu_nbd(b, 'raw', 'disk0'))
+    copy(lab, source, 0, 0, lab.qemu_nbd(a, 'raw', 'live', '-r'), b'live')
+    memory_arrives(source, destination, drain, stream)
+    quiesce(destination)
+    lab.stop_servers()
+    run('cmp', a, b)
+
+
+@test
+def segments_wait_for_the_memory_order(lab):
+    stream = qemu_stream(1000, MIB)
+    source, destination = lab.pair()
+    qemu_out, fd_out = lab.stream_pair()
+    source.order(MEMORY, fd_out)
+    Feeder(qemu_out, stream)
+    time.sleep(0.3)
+    qemu_in, fd_in = lab.stream_pair()
+    destination.order(MEMORY, fd_in)
+    memory_arrives(source, destination, Drain(qemu_in), stream)
+
+
+@test
+def hold_stops_the_stream_and_go_continues(lab):
+    stream = qemu_stream(30000, MIB)
+    source, destination = lab.pair()
+    qemu_out, fd_out = lab.stream_pair()
+    qemu_in, fd_in = lab.stream_pair()
+    destination.order(MEMORY, fd_in)
+    source.order(HOLD, pages=9000)
+    source.order(MEMORY, fd_out)
+    feeder, drain = Feeder(qemu_out, stream), Drain(qemu_in)
+    held = source.wait(HELD).memory.bytes
+    if not 9000 <= held < 9100:
+        raise Failed(f'held at {held} pages instead of 9000')
+    time.sleep(0.5)
+    source.receive(0.3)
+    sent = source.sample.stream_bytes
+    equal(len(drain.data), sent, 'what had been read and arrived while held')
+    if feeder.sent > sent + MIB:
+        raise Failed('the stream was read on while held')
+    source.order(GO)
+    memory_arrives(source, destination, drain, stream)
+
+
+@test
+def go_takes_a_hold_back(lab):
+    stream = qemu_stream(3000, MIB)
+    source, destination = lab.pair()
+    source.order(HOLD, pages=100)
+    source.order(GO)
+    qemu_out, fd_out = lab.stream_pair()
+    qemu_in, fd_in = lab.stream_pair()
+    destination.order(MEMORY, fd_in)
+    source.order(MEMORY, fd_out)
+    Feeder(qemu_out, stream)
+    memory_arrives(source, destination, Drain(qemu_in), stream)
+
+
+@test
+def hold_last_keeps_the_last_segment(lab):
+    for size in (1000000, 4 * 262144):
+        stream = os.urandom(size)
+        source, destination, _, drain = carry_memory(lab, stream, flags=HOLD_LAST)
+        source.wait(LAST_HELD)
+        time.sleep(0.2)
+        equal(len(drain.data), (size - 1) // 262144 * 262144, 'what arrived before GO')
+        source.order(GO)
+        memory_arrives(source, destination, drain, stream)
+
+
+@test
+def a_slow_lane_holds_up_the_stream_not_the_memory(lab):
+    stream = os.urandom(24 * MIB)
+    source, destination, feeder, drain = carry_memory(
+        lab, stream, lanes=1, between=lambda a, b: Proxy(a, b, rate=8 * MIB))
+    time.sleep(1.5)
+    ahead = feeder.sent - len(drain.data)
+    if ahead > 4 * MIB:
+        raise Failed(f'{ahead} bytes are on their way')
+    memory_arrives(source, destination, drain, stream)
+
+
+@test
+def a_flipped_bit_ends_the_lane(lab):
+    stream = os.urandom(40 * MIB)
+    source, destination, _, _ = carry_memory(
+        lab, stream, between=lambda a, b: Proxy(a, b, flip_after=2 * MIB))
+    lost = destination.wait(LANE_LOST).lane
+    equal(lost.index, 0, 'the lane lost')
+    if not lost.text:
+        raise Failed('LANE_LOST without a reason')
+    source.wait(LANE_LOST)
+    equal(source.close(), 0, "the source's exit status")
+    equal(destination.close(), 0, "the destination's exit status")
+
+
+@test
+def a_wrong_key_ends_the_lane(lab):
+    source, destination = lab.mover('source', SOURCE, 1), lab.mover('destination', DESTINATION, 1)
+    a, b = tcp_pair()
+    ticket = os.urandom(16)
+    destination.order(LANE, b.detach(), index=0, ticket=ticket, key=os.urandom(32))
+    source.order(LANE, a.detach(), index=0, ticket=ticket, key=os.urandom(32))
+    destination.wait(LANE_LOST)
+    source.wait(LANE_LOST)
+
+
+@test
+def both_end_at_once_with_their_daemons(lab):
+    stream = os.urandom(64 * MIB)
+    source, destination, _, _ = carry_memory(lab, stream)
+    time.sleep(0.05)
+    for mover in (source, destination):
+        begun = time.monotonic()
+        equal(mover.close(), 0, 'the exit status')
+        if time.monotonic() - begun > 2:
+            raise Failed('it took its time')
+
+
+@test
+def a_full_destination_is_no_space(lab):
+    a = lab.path('a')
+    with open(a, 'wb') as file:
+        file.write(os.urandom(8 * MIB))
+    source, destination = lab.pair()
+    target = lab.serve('nbdkit', '-f', '-U', '{socket}', '--filter=error', 'memory', str(8 * MIB), 'error=ENOSPC',
+                       'error-pwrite-rate=100%')
+    disk_pair(lab, source, destination, 0, 8 * MIB, target)
+    source.order(PASS, lab.connect(lab.qemu_nbd(a, 'raw', 'live', '-r')), disk=0, number=0, export_name=b'live')
+    fails(source, 'no-space', 'disk 0, pass 0: the destination could not write at offset')
+    fails(destination, 'lane', 'No space left')
+
+
+@test
+def a_destination_that_dies_is_a_disk_write_failure(lab):
+    source, destination = lab.pair()
+    target = lab.serve('nbdkit', '-f', '-U', '{socket}', 'memory', str(8 * MIB))
+    disk_pair(lab, source, destination, 0, 8 * MIB, target)
+    destination.receive(0.3)
+    lab.servers[0].kill()
+    fails(destination, 'disk-write', 'disk 0')
+
+
+@test
+def an_unreadable_source_is_a_disk_read_failure(lab):
+    source, destination = lab.pair()
+    disk_pair(lab, source, destination, 0, 8 * MIB, lab.serve('nbdkit', '-f', '-U', '{socket}', 'memory', str(8 * MIB)))
+    server = lab.serve('nbdkit', '-f', '-U', '{socket}', '--filter=error', '--filter=noextents', 'memory', str(8 * MIB),
+                       'error=EIO', 'error-pread-rate=100%')
+    source.order(PASS, lab.connect(server), disk=0, number=0, export_name=b'')
+    fails(source, 'disk-read', 'disk 0, pass 0')
+
+
+@test
+def a_source_disk_of_another_size_is_refused(lab):
+    source, destination = lab.pair()
+    disk_pair(lab, source, destination, 0, 8 * MIB, lab.serve('nbdkit', '-f', '-U', '{socket}', 'memory', str(8 * MIB)))
+    server = lab.serve('nbdkit', '-f', '-U', '{socket}', 'memory', str(9 * MIB))
+    source.order(PASS, lab.connect(server), disk=0, number=0, export_name=b'')
+    fails(source, 'disk-read', 'the export has 9437184 bytes, the disk 8388608')
+
+
+@test
+def a_released_export_may_vanish(lab):
+    a, b = lab.path('a'), lab.path('b')
+    for path in (a, b):
+        with open(path, 'wb') as file:
+            file.truncate(MIB)
+    source, destination = lab.pair()
+    disk_pair(lab, source, destination, 0, MIB, lab.qemu_nbd(b, 'raw', 'disk0'))
+    copy(lab, source, 0, 0, lab.qemu_nbd(a, 'raw', 'live', '-r'), b'live')
+    lab.servers[1].kill()
+    time.sleep(0.2)
+    source.order(RELEASE, disk=0, number=0)
+    quiesce(destination)
+    lab.servers[0].kill()
+    time.sleep(0.2)
+    equal(source.receive(0.2), None, 'a report after RELEASE')
+    equal(destination.receive(0.2), None, 'a report after QUIESCED')
+    equal(source.close(), 0, "the source's exit status")
+    equal(destination.close(), 0, "the destination's exit status")
+
+
+@test
+def orders_that_make_no_sense_end_it(lab):
+    cases = [
+        ('not of the size', lambda mover: mover.send_raw(b'short')),
+        ('came twice', lambda mover: mover.order(mover_lab.BEGIN, role=SOURCE, lanes=1)),
+        ('no descriptor', lambda mover: mover.order(MEMORY)),
+        ('a descriptor came', lambda mover: mover.order(GO, os.open('/dev/null', os.O_RDONLY))),
+        ('no such lane', lambda mover: mover.order(LANE, os.open('/dev/null', os.O_RDONLY), index=2)),
+        ('not for this role', lambda mover: mover.order(QUIESCE)),
+        ('out of range', lambda mover: mover.order(DISK, disk=64, size=512)),
+        ('not a multiple', lambda mover: mover.order(DISK, disk=0, size=513)),
+        ('no DISK order', lambda mover: mover.order(PASS, os.open('/dev/null', os.O_RDONLY), disk=0, export_name=b'x')),
+        ('there is none', lambda mover: mover.order(RELEASE, disk=0, number=0)),
+        ('unknown type', lambda mover: mover.order(77)),
+    ]
+    for number, (part, say) in enumerate(cases):
+        mover = lab.mover(f'source{number}', SOURCE)
+        say(mover)
+        fails(mover, 'orders', part)
+
+
+def extent(request=1, offset=0, length=4096, disk=0, kind=0, codec=0, hash_value=0, payload=b''):
+    return struct.pack('>QQQIHBB', request, offset, hash_value, length, disk, kind, codec) + payload
+
+
+def segment(sequence=0, offset=0, length=4096, codec=0, payload=b'x' * 4096):
+    return struct.pack('>QQIB3x', sequence, offset, length, codec) + payload
+
+
+@test
+def a_lying_source_is_refused(lab):
+    zstd = subprocess.run(['zstd', '-q', '-c', '--stream-size=100000'], input=b'\0' * 100000, stdout=subprocess.PIPE, check=True).stdout
+    cases = [
+        ('protocol', 'which has only', [(EXTENT, extent(offset=8 * MIB, kind=1))]),
+        ('protocol', 'which has only', [(EXTENT, extent(offset=2**62, kind=1))]),
+        ('protocol', 'outside its range', [(EXTENT, extent(offset=2**64 - 512, kind=1))]),
+        ('protocol', 'which is not there', [(EXTENT, extent(disk=1, kind=1))]),
+        ('protocol', 'which is not there', [(FLUSH, struct.pack('>QH6x', 1, 65535))]),
+        ('protocol', 'too short', [(EXTENT, extent(payload=b'x' * 4095))]),
+        ('protocol', 'not as long as it says', [(EXTENT, extent(length=MIB, codec=1, payload=zstd))]),
+        ('hash', 'not those that left the source', [(EXTENT, extent(payload=b'x' * 4096))]),
+        ('protocol', 'damaged', [(SEGMENT, segment(length=100000, codec=1, payload=zstd[:-3] + b'\xff\xff\xff'))]),
+        ('protocol', 'repetition', [(SEGMENT, segment()), (SEGMENT, segment())]),
+        ('protocol', 'beyond the window', [(SEGMENT, segment(sequence=64))]),
+        ('protocol', 'is the next', [(SEGMENT, segment(offset=4096))]),
+        ('hash', 'differs', [(SEGMENT, segment()), (END, struct.pack('>QQ16x', 1, 4096))]),
+        ('protocol', 'not for this side', [(34, struct.pack('>QI4x', 1, 0))]),
+        ('protocol', 'unknown', [(99, b'')]),
+        ('protocol', 'frame of type 16', [(SEGMENT, b'', 2**32 - 1)]),
+        ('lane', 'gave up: had ?enough', [(FAIL, b'had \x07enough')]),
+    ]
+    for number, (identifier, part, frames) in enumerate(cases):
+        destination = lab.mover(f'destination{number}', DESTINATION, 1)
+        target = lab.serve('nbdkit', '-f', '-U', '{socket}', 'memory', str(8 * MIB))
+        destination.order(DISK, lab.connect(target), disk=0, size=8 * MIB)
+        qemu_in, fd_in = lab.stream_pair()
+        destination.order(MEMORY, fd_in)
+        a, b = tcp_pair()
+        secrets = dict(index=0, ticket=os.urandom(16), key=os.urandom(32))
+        destination.order(LANE, b.detach(), **secrets)
+        liar = LyingPeer(a, secrets['ticket'], secrets['key'])
+        destination.wait(LANE_UP)
+        for frame in frames:
+            liar.send(*frame)
+        fails(destination, identifier, part)
+        if identifier != 'lane':
+            kind, _ = liar.receive()
+            while kind != FAIL:
+                kind, _ = liar.receive()
+
+
+@test
+def writes_after_quiesce_are_refused(lab):
+    source, destination = lab.pair()
+    disk_pair(lab, source, destination, 0, MIB, lab.serve('nbdkit', '-f', '-U', '{socket}', 'memory', str(MIB)))
+    quiesce(destination)
+    server = lab.serve('nbdkit', '-f', '-U', '{socket}', 'data', 'size=1M', 'data=@0x1000 1 2 3')
+    source.order(PASS, lab.connect(server), disk=0, number=0, export_name=b'')
+    fails(destination, 'protocol', 'after the disks were closed')
+
+
+def find_binary(arguments):
+    if arguments:
+        return arguments[0]
+    build = os.environ.get('WATARI_BUILD')
+    if build is None:
+        sys.exit(__doc__)
+    return os.path.join(build, 'watari-mover')
+
+
+def main():
+    binary = os.path.abspath(find_binary(sys.argv[1:2]))
+    names = sys.argv[2:]
+    passed = failed = 0
+    for function in TESTS:
+        if names and function.__name__ not in names:
+            continue
+        begun = time.monotonic()
+        with Lab(binary) as lab:
+            try:
+                function(lab)
+                for mover in lab.movers:
+                    equal(mover.complaints(), [], f'what a sanitizer says of {mover.name}')
+                passed += 1
+                print(f'ok   {function.__name__} ({time.monotonic() - begun:.1f} s)', flush=True)
+            except Exception as error:  # whatever it was, the next test shall run
+                failed += 1
+                print(f'FAIL {function.__name__}: {error}', flush=True)
+                if not isinstance(error, Failed):
+                    traceback.print_exc()
+                for mover in lab.movers:
+                    print(f'     log of {mover.name}: {mover.log()}')
+    print(f'{passed} passed, {failed} failed')
+    return 1 if failed else 0
+
+
+sys.exit(main())
