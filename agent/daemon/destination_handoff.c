@@ -189,6 +189,39 @@ static void send_owned(struct destination *destination)
                                          "resumed_at", (json_int_t)destination->resumed_ns)));
 }
 
+static void send_refused(struct destination *destination)
+{
+    destination_send(
+        destination, "refused",
+        must_json(json_pack("{so}", "text", must_json(message_text(destination->error.text)))));
+}
+
+static void on_refused_synced(const struct error *error, uint64_t nanoseconds, void *context)
+{
+    struct destination *destination = context;
+
+    (void)nanoseconds;
+    if (error) {
+        log_error(
+            "%s; %s is not told that it was refused: it stays undecided until watarid is restarted here",
+            error->text, destination->migration.peer);
+        return;
+    }
+    send_refused(destination);
+}
+
+/* On stable storage before it is said: else a reboot here would forget it, and take the copy for one that may have run. */
+static void journal_refused(struct destination *destination)
+{
+    struct error error;
+
+    if (!journal_append(destination->journal, "refused", NULL, &error)) {
+        on_refused_synced(&error, 0, destination);
+        return;
+    }
+    journal_sync(destination->journal, on_refused_synced, destination);
+}
+
 void destination_handoff_do(struct destination *destination, unsigned actions)
 {
     if (actions & DESTINATION_DO_ABANDON) {
@@ -214,12 +247,9 @@ void destination_handoff_do(struct destination *destination, unsigned actions)
         owned(destination);
     }
     if (actions & DESTINATION_DO_JOURNAL_REFUSED) {
-        journal_only(destination, "refused");
-    }
-    if (actions & DESTINATION_DO_SEND_REFUSED) {
-        destination_send(
-            destination, "refused",
-            must_json(json_pack("{so}", "text", must_json(message_text(destination->error.text)))));
+        journal_refused(destination);
+    } else if (actions & DESTINATION_DO_SEND_REFUSED) {
+        send_refused(destination);
     }
     if (actions & DESTINATION_DO_JOURNAL_DONE) {
         journal_only(destination, "done");

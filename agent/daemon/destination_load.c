@@ -106,6 +106,9 @@ static void settle_if_ready(struct destination *destination)
             (unsigned long long)destination->stream_bytes, destination->stream_hash);
         return;
     }
+    /* Not before the source has said that all was received: our mover's last acknowledgements may still be on their way. */
+    mover_link_free(destination->mover);
+    destination->mover = NULL;
     destination->batch = batch_new(destination->qmp, destination->undo);
     batch_add(destination->batch, "query-block-exports", NULL);
     batch_add(destination->batch, "query-status", NULL);
@@ -125,8 +128,6 @@ static void on_nbd_stopped(const json_t *replies, const struct error *error, voi
         return;
     }
     destination->exports_gone = true;
-    mover_link_free(destination->mover);
-    destination->mover = NULL;
     settle_if_ready(destination);
 }
 

@@ -205,14 +205,41 @@ void source_owned(struct source *source, const json_t *message)
 
 /* --- taking it back --- */
 
+/*
+ * The guest has been resumed here, and the journal cannot say so: the destination must neither try again nor let go of its copy. It stays
+ * undecided, which costs nothing but the paused copy there.
+ */
+static void runs_unjournaled(struct source *source, const struct error *error)
+{
+    source->runs_here = true;
+    log_error(
+        "%s was taken back and runs here, but the journal cannot say so: %s. %s keeps its paused copy; mend the journal's "
+        "disk and restart watarid here",
+        source->migration.vm, error->text, source->migration.peer);
+    source_handoff(source, SOURCE_IN_TAKE_BACK_FAILED, NULL);
+}
+
+/* Not resumed after all: the names of a VM that moves, again, before the destination may try again. */
+static void not_taken_back(struct source *source, const char *reason)
+{
+    struct error error;
+
+    log_error("%s could not be taken back: %s", source->migration.vm, reason);
+    for (size_t i = 0; i < source->disk_count; i++) {
+        if (!mark_disk(source, &source->disks[i], &error)) {
+            log_error("%s", error.text);
+        }
+    }
+    source_handoff(source, SOURCE_IN_TAKE_BACK_FAILED, NULL);
+}
+
 static void on_taken_back_synced(const struct error *error, uint64_t nanoseconds, void *context)
 {
     struct source *source = context;
 
     (void)nanoseconds;
     if (error) {
-        log_error("%s", error->text);
-        source_handoff(source, SOURCE_IN_TAKE_BACK_FAILED, NULL);
+        runs_unjournaled(source, error);
         return;
     }
     source_handoff(source, SOURCE_IN_TAKEN_BACK, NULL);
@@ -223,10 +250,13 @@ static void on_taken_back(const json_t *left, void *context)
     struct source *source = context;
     struct error error;
 
+    if (undo_left(left, "migration")) {
+        not_taken_back(source, "QEMU did not resume the guest");
+        return;
+    }
     json_array_extend(source->left, (json_t *)left);
     if (!journal_append(source->journal, "taken-back", NULL, &error)) {
-        log_error("%s", error.text);
-        source_handoff(source, SOURCE_IN_TAKE_BACK_FAILED, NULL);
+        runs_unjournaled(source, &error);
         return;
     }
     journal_sync(source->journal, on_taken_back_synced, source);
@@ -263,7 +293,7 @@ void source_handoff_do(struct source *source, unsigned actions)
     if (actions & SOURCE_DO_SEND_TAKEN_BACK) {
         source_send(source, "taken-back", NULL);
     }
-    if (actions & SOURCE_DO_SEND_TRY_AGAIN) {
+    if ((actions & SOURCE_DO_SEND_TRY_AGAIN) && !source->runs_here) {
         source_send(source, "try-again", NULL);
     }
     if (actions & SOURCE_DO_CLEAN) {

@@ -437,7 +437,6 @@ static void on_unasked_pause_known(json_t *value, const struct error *error, voi
         return;
     }
     note_ram(source, value);
-    source->memory_dirty_rate = 0; /* it stands still */
     judge(source);
     if (!convergence_fits(&source->convergence)) {
         source_fail_text(

@@ -479,6 +479,22 @@ void undo_forget_all(struct undo *undo)
     }
 }
 
+bool undo_left(const json_t *left, const char *key)
+{
+    const json_t *sentence;
+    size_t i, length = strlen(key);
+
+    json_array_foreach(left, i, sentence)
+    {
+        const char *text = json_string_value(sentence);
+
+        if (strncmp(text, key, length) == 0 && text[length] == ':') {
+            return true;
+        }
+    }
+    return false;
+}
+
 void undo_run(struct undo *undo, struct qmp *qmp, undo_done_callback callback, void *context)
 {
     undo->qmp = qmp;

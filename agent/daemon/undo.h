@@ -43,6 +43,8 @@ void undo_forget_all(struct undo *undo);
 
 /* LEFT: array of sentences about what could not be put back, empty when all was; borrowed. */
 typedef void (*undo_done_callback)(const json_t *left, void *context);
+/* Whether KEY is among what could not be put back. */
+bool undo_left(const json_t *left, const char *key);
 /* Runs the whole list. QMP: the VM's QEMU, or NULL when that process is proven dead (its changes died with it). */
 void undo_run(struct undo *undo, struct qmp *qmp, undo_done_callback callback, void *context);
 

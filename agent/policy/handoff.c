@@ -108,6 +108,9 @@ static unsigned source_taking_back(struct handoff_source *source, enum source_in
     case SOURCE_IN_TAKE_BACK_FAILED:
         source->state = SOURCE_COMMITTED;
         return SOURCE_DO_SEND_TRY_AGAIN;
+    case SOURCE_IN_QEMU_DEAD:
+        source->qemu_dead = true;
+        return 0;
     default:
         return 0;
     }
@@ -195,6 +198,7 @@ static unsigned destination_loaded(struct handoff_destination *destination,
         destination->state = DESTINATION_COMMITTING;
         return DESTINATION_DO_JOURNAL_COMMITTED;
     case DESTINATION_IN_ABORT:
+    case DESTINATION_IN_TAKEN_BACK: /* of an earlier refusal: a late "try again" came between */
         return destination_abandon(destination);
     case DESTINATION_IN_LINK_UP:
         return DESTINATION_DO_SEND_LOADED;
@@ -256,6 +260,7 @@ static unsigned destination_refused(struct handoff_destination *destination,
     case DESTINATION_IN_LINK_UP:
     case DESTINATION_IN_COMMIT:
         return DESTINATION_DO_SEND_REFUSED;
+    case DESTINATION_IN_ABORT: /* it never committed, so it never was asked to take anything back */
     case DESTINATION_IN_TAKEN_BACK:
         return destination_abandon(destination);
     case DESTINATION_IN_TRY_AGAIN:

@@ -15,6 +15,7 @@ from harness import BUILD, check, equal, eventually, run, test
 
 from lab import Disk, Guest, Lab, Load, image
 from lab.agents import OTHER_POOL, POOL, Agents
+from lab.probe import Probe
 from lab.qmp import Qmp
 
 PHASES = ("prepare", "bulk", "passes", "memory", "paused", "handoff")
@@ -361,6 +362,49 @@ def a_second_migration_of_a_vm_is_refused(world):
     equal(second[0].returncode, REFUSED, second[0].stderr)
     check("under way" in second[0].stderr, second[0].stderr)
     world.settle(outcome, (CANCELLED,))
+
+
+@test
+def a_cont_at_the_destination_while_it_loads_makes_no_second_copy(world):
+    """`cont` while QEMU loads answers {} and may start the guest by itself when loaded, -S or not."""
+    def cont():
+        monitor = Qmp(world.lab.east.path(f"/run/watari/vms/{world.guest.name}/private/qmp.sock"))
+        monitor("cont")
+        monitor.close()
+
+    with Probe(world.lab.outside, world.guest.address) as probe:
+        outcome = world.migrate(at={"memory": cont})
+        report = probe.stop()
+    check(not report.copies, f"two copies answered: {report.copies}")
+    world.settle(outcome, (REFUSED,))
+    world.guest.verify()
+
+
+@test
+def a_paused_guest_is_refused(world):
+    with world.guest.qmp() as qmp:
+        qmp("stop")
+    outcome = world.migrate()
+    equal(outcome.error[0], "vm-not-running", f"{outcome}")
+    with world.guest.qmp() as qmp:
+        equal(qmp("query-status")["status"], "paused", "state of the guest")
+        qmp("cont")
+    world.untouched()
+
+
+@test
+def live_gives_up_when_rounds_do_not_shrink(world):
+    world.guest.command("rate memory noise 60")
+    try:
+        outcome = world.migrate("--mode", "live", "--max-downtime", "1ms")
+    finally:
+        world.guest.command("rate memory text 5")
+    equal(outcome.code, REFUSED, f"{outcome}")
+    # On a busy machine QEMU may measure no bandwidth and pause by itself: then that, with its figures, is the reason.
+    wanted = {"no-convergence": "30 rounds", "unasked-pause": "--max-downtime allows 1 ms"}
+    check(outcome.error[0] in wanted, f"{outcome}")
+    check(wanted[outcome.error[0]] in outcome.error[1], outcome.error[1])
+    world.untouched()
 
 
 @test
