@@ -1,16 +1,21 @@
 #include "error.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+bool error_set_list(struct error *error, const char *id, const char *text, va_list arguments)
+{
+    snprintf(error->id, sizeof error->id, "%s", id);
+    vsnprintf(error->text, sizeof error->text, text, arguments);
+    return false;
+}
 
 bool error_set(struct error *error, const char *id, const char *text, ...)
 {
     va_list arguments;
 
-    snprintf(error->id, sizeof error->id, "%s", id);
     va_start(arguments, text);
-    vsnprintf(error->text, sizeof error->text, text, arguments);
+    error_set_list(error, id, text, arguments);
     va_end(arguments);
     return false;
 }

@@ -5,6 +5,7 @@
 #ifndef WATARI_COMMON_ERROR_H
 #define WATARI_COMMON_ERROR_H
 
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -20,6 +21,9 @@ struct error {
 /* Sets both; TEXT is printf-like, cut at ERROR_TEXT_SIZE. Always returns false, so that "return error_set(...)" reads well. */
 bool error_set(struct error *error, const char *id, const char *text, ...)
     __attribute__((format(printf, 3, 4)));
+/* The same with an argument list. */
+bool error_set_list(struct error *error, const char *id, const char *text, va_list arguments)
+    __attribute__((format(printf, 3, 0)));
 /* Puts a clause in front of the text: "disk vd0: " + what was there. */
 bool error_prefix(struct error *error, const char *text, ...) __attribute__((format(printf, 2, 3)));
 static inline bool error_is_set(const struct error *error)

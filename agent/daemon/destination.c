@@ -18,7 +18,6 @@
 #include "agent/policy/phase.h"
 
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -276,14 +275,12 @@ void destination_fail(struct destination *destination, const struct error *error
 
 void destination_fail_text(struct destination *destination, const char *id, const char *text, ...)
 {
-    char sentence[ERROR_TEXT_SIZE];
     struct error error;
     va_list arguments;
 
     va_start(arguments, text);
-    vsnprintf(sentence, sizeof sentence, text, arguments);
+    error_set_list(&error, id, text, arguments);
     va_end(arguments);
-    error_set(&error, id, "%s", sentence);
     destination_fail(destination, &error);
 }
 

@@ -20,7 +20,6 @@
 
 #include <openssl/rand.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -329,14 +328,12 @@ void source_fail(struct source *source, const struct error *error)
 
 void source_fail_text(struct source *source, const char *id, const char *text, ...)
 {
-    char sentence[ERROR_TEXT_SIZE];
     struct error error;
     va_list arguments;
 
     va_start(arguments, text);
-    vsnprintf(sentence, sizeof sentence, text, arguments);
+    error_set_list(&error, id, text, arguments);
     va_end(arguments);
-    error_set(&error, id, "%s", sentence);
     source_fail(source, &error);
 }
 
