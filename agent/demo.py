@@ -146,6 +146,8 @@ def run(options):
 
 def main():
     options = parse()
+    # A shell that starts us in the background has Ctrl-C ignored; then it must end us all the same.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         run(options)
     except LabError as error:
