@@ -139,8 +139,8 @@ struct source {
     uint64_t committed_ms;
     bool undecided_told;
     bool hash_agreed;
-    bool
-        runs_here; /* committed by the journal, and yet the guest runs here: no COMMIT, no TRY_AGAIN is sent */
+    /* Committed by the journal, and yet the guest runs here: no COMMIT, no TRY_AGAIN is sent. */
+    bool runs_here;
 
     bool failing, cancelled, refused, lost;
     struct error error;       /* the first that went wrong */

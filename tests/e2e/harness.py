@@ -8,7 +8,8 @@ import traceback
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from lab.errors import LabError  # noqa: E402  # the path comes first
+from lab import Lab, LabError  # noqa: E402  # the path comes first
+from lab.agents import Agents  # noqa: E402
 
 BUILD = pathlib.Path(os.environ.get("WATARI_BUILD", "build")).resolve()
 ALL = []
@@ -62,3 +63,18 @@ def run(*arguments, before_each=None, after_failure=None):
             if after_failure:
                 after_failure(*arguments)
     return passed, failed
+
+
+def run_with_agents(make_world, lines, before_each=None):
+    """All tests of a program, each called with make_world(lab, agents), in one lab with agents; after a failure the last LINES of both
+    daemons' logs are shown. Returns the exit code."""
+    with Lab() as lab:
+        lab.install_boot_files()
+        with Agents(lab, BUILD) as agents:
+            def show_logs(_):
+                for host in lab.hosts:
+                    print(f"--- {host.name}\n" + "\n".join(agents.log(host).splitlines()[-lines:]), flush=True)
+
+            passed, failed = run(make_world(lab, agents), before_each=before_each, after_failure=show_logs)
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0

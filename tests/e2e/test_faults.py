@@ -11,10 +11,10 @@ import signal
 import sys
 import time
 
-from harness import BUILD, check, equal, eventually, run, test
+from harness import BUILD, check, equal, eventually, run_with_agents, test
 
-from lab import Disk, Guest, Lab, Load, image
-from lab.agents import OTHER_POOL, POOL, Agents
+from lab import Disk, Guest, Load, image
+from lab.agents import OTHER_POOL, POOL
 from lab.probe import Probe
 from lab.qmp import Qmp
 
@@ -529,18 +529,5 @@ def power_off(guest):
         pass
 
 
-def main():
-    with Lab() as lab:
-        lab.install_boot_files()
-        with Agents(lab, BUILD) as agents:
-            def show_logs(_):
-                for host in lab.hosts:
-                    print(f"--- {host.name}\n" + "\n".join(agents.log(host).splitlines()[-12:]), flush=True)
-
-            passed, failed = run(World(lab, agents), before_each=World.begin, after_failure=show_logs)
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_with_agents(World, lines=12, before_each=World.begin))

@@ -11,12 +11,9 @@ import signal
 import subprocess
 import sys
 import time
-import traceback
 
-TESTS = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(TESTS))
+from harness import check, eventually, run, test
 
-# pylint: disable=wrong-import-position
 from lab import Disk, Guest, Lab, LabError, Load, image, qemu_migration
 from lab.guest import Corrupt
 from lab.laboratory import boot_files
@@ -24,6 +21,7 @@ from lab.probe import Judge, Probe
 
 POOL = "/srv/watari/pool"
 PAGE = 4096
+TESTS = pathlib.Path(__file__).resolve().parent.parent
 MAGIC = b"!pwatari"
 # A host with a process in it, whose lab then waits to be ended.
 SLEEPER = f"""
@@ -41,17 +39,6 @@ try:
 except KeyboardInterrupt:
     pass
 """
-ALL = []
-
-
-def test(function):
-    ALL.append(function)
-    return function
-
-
-def check(good, sentence):
-    if not good:
-        raise AssertionError(sentence)
 
 
 def fails(function, part):
@@ -61,13 +48,6 @@ def fails(function, part):
         check(part in str(error), f"{error} does not say {part!r}")
         return error
     raise AssertionError(f"did not fail with {part!r}")
-
-
-def eventually(condition, sentence, seconds=10):
-    limit = time.monotonic() + seconds
-    while not condition():
-        check(time.monotonic() < limit, sentence)
-        time.sleep(0.02)
 
 
 def of_machine():
@@ -146,7 +126,7 @@ def a_program_ends_as_it_does_and_with_its_host():
         fails(lambda: lab.west.run(["sleep", "600"], timeout=0.2), "no end within")
         program = lab.west.popen(["sleep", "600"])
         lab.west.spawn(["sleep", "600"], "/run/sleep.log")
-        eventually(lambda: len(lab.west.find("sleep")) == 2, "two programs do not run")
+        eventually(lambda: len(lab.west.find("sleep")) == 2, "two programs do not run", seconds=10)
         pids = lab.west.find("sleep")
         lab.west.kill_all()
         check(not any(alive(pid) for pid in pids), "a program outlived its host")
@@ -331,7 +311,7 @@ def end_sleeper(number):
         check(len(words) == 3, "the lab did not start")
         lab.send_signal(number)
         lab.wait(30)
-    eventually(lambda: not any(alive(pid) for pid in words[1:]), "a process is left")
+    eventually(lambda: not any(alive(pid) for pid in words[1:]), "a process is left", seconds=10)
     return pathlib.Path(words[0])
 
 
@@ -348,25 +328,8 @@ def nothing_is_left_after_a_signal():
 
 
 def main():
-    names = sys.argv[1:]
-    unknown = set(names) - {function.__name__ for function in ALL}
-    if unknown:
-        sys.exit(f"no such test: {' '.join(sorted(unknown))}")
     boot_files()
-    passed = failed = 0
-    for function in ALL:
-        if names and function.__name__ not in names:
-            continue
-        began = time.monotonic()
-        try:
-            function()
-            passed += 1
-            print(f"ok   {function.__name__} ({time.monotonic() - began:.1f} s)", flush=True)
-        except Exception as error:  # pylint: disable=broad-except  # the next test shall run
-            failed += 1
-            print(f"FAIL {function.__name__}: {error}", flush=True)
-            if not isinstance(error, (AssertionError, LabError)):
-                traceback.print_exc()
+    passed, failed = run()
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0
 

@@ -6,10 +6,10 @@ Usage: WATARI_BUILD=DIR tests/e2e/test_migrate.py [TEST...]
 
 import sys
 
-from harness import BUILD, check, equal, run, test
+from harness import check, equal, run_with_agents, test
 
-from lab import Disk, Guest, Lab, Load, image
-from lab.agents import OTHER_POOL, POOL, Agents
+from lab import Disk, Guest, Load, image
+from lab.agents import OTHER_POOL, POOL
 from lab.probe import Probe
 
 LIVE_LIMIT_MS = 300
@@ -162,18 +162,5 @@ def raw_lanes_and_many_lanes_carry_it_as_well(bench):
     guest.quit()
 
 
-def main():
-    with Lab() as lab:
-        lab.install_boot_files()
-        with Agents(lab, BUILD) as agents:
-            def show_logs(_):
-                for host in lab.hosts:
-                    print(f"--- {host.name}\n" + "\n".join(agents.log(host).splitlines()[-15:]), flush=True)
-
-            passed, failed = run(Bench(lab, agents), after_failure=show_logs)
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_with_agents(Bench, lines=15))
