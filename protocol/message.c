@@ -178,6 +178,16 @@ static const struct field commit_fields[] = {
     ID("migration"),
     HEX("", "nonce", 32),
 };
+static const struct field refused_fields[] = {
+    ID("migration"),
+    INTEGER("", "refusal", 1, 4294967295, REQUIRED),
+    BOOLEAN("", "copy"),
+    TEXT("text"),
+};
+static const struct field try_again_fields[] = {
+    ID("migration"),
+    INTEGER("", "refusal", 1, 4294967295, REQUIRED),
+};
 static const struct field owned_fields[] = {
     ID("migration"),
     BOOLEAN("", "running"),
@@ -201,13 +211,14 @@ static const struct message_rule message_rules[MESSAGE_TYPE_COUNT] = {
     [MESSAGE_LOADED] = RULE("loaded", loaded_fields),
     [MESSAGE_COMMIT] = RULE("commit", commit_fields),
     [MESSAGE_OWNED] = RULE("owned", owned_fields),
-    [MESSAGE_REFUSED] = RULE("refused", text_fields),
+    [MESSAGE_REFUSED] = RULE("refused", refused_fields),
     [MESSAGE_TAKEN_BACK] = RULE("taken-back", migration_fields),
-    [MESSAGE_TRY_AGAIN] = RULE("try-again", migration_fields),
+    [MESSAGE_TRY_AGAIN] = RULE("try-again", try_again_fields),
     [MESSAGE_DONE] = RULE("done", migration_fields),
     [MESSAGE_DONE_ACK] = RULE("done-ack", migration_fields),
     [MESSAGE_ABORT] = RULE("abort", refuse_fields),
     [MESSAGE_ABORTED] = RULE("aborted", text_fields),
+    [MESSAGE_CONFLICT] = RULE("conflict", text_fields),
     [MESSAGE_QUERY] = RULE("query", migration_fields),
     [MESSAGE_UNKNOWN] = RULE("unknown", migration_fields),
 };

@@ -15,15 +15,16 @@
  *   | -- sent{migration, bytes, hash} ----------------->  |   the whole stream has left S
  *   | <-------------- loaded{migration, nonce, ...} ----  |   D keeps the paused copy from now on
  *   | -- commit{migration, nonce} --------------------->  |   S has given up the right to run
- *   | <-- owned{migration, running, resumed_at, ...} ---  |   or refused{migration, text}
+ *   | <-- owned{migration, running, resumed_at, ...} ---  |   or refused{migration, refusal, copy, text}
  *   | -- done{migration} ------------------------------>  |   S has journaled DONE
  *   | <--------------------------- done-ack{migration} -  |
  *
  *   any time before commit, either way: abort{migration, error, text}; answered by
  *   aborted{migration, text} when undone.
- *   after refused:  S -> taken-back{migration} or try-again{migration}.
- *   after a reconnection: S -> query{migration} for each undecided one; D answers with loaded (new
- *   nonce), owned, refused, or unknown{migration}.
+ *   after refused:  S -> taken-back{migration} or try-again{migration, refusal}.
+ *   after a reconnection, and every 5 s while it is undecided: S -> query{migration}; D answers with loaded (new nonce), owned, refused,
+ *   aborted (it has let go of its copy) or unknown{migration}.
+ *   when both own it, by an operator's decision: conflict{migration, text}, either way.
  *
  * message_parse() is the edge: what it lets through has every required field with its type and
  * range; optional fields, where present, too. Unknown fields are ignored (a newer peer may add
@@ -59,6 +60,7 @@ enum message_type {
     MESSAGE_DONE_ACK,
     MESSAGE_ABORT,
     MESSAGE_ABORTED,
+    MESSAGE_CONFLICT,
     MESSAGE_QUERY,
     MESSAGE_UNKNOWN,
     MESSAGE_TYPE_COUNT,

@@ -47,6 +47,21 @@ static const struct command commands[] = {
     {"watch", command_watch, "watch ID", "Follows a migration; exits as `migrate` would", NULL},
     {"cancel", command_cancel, "cancel ID",
      "Ends a migration with the guest at its source; exits 0 when that was in time", NULL},
+    {"resolve", command_resolve, "resolve ID --run-here|--give-up [--source-is-off] [--yes]",
+     "Decides where an undecided VM belongs, when the other host cannot be asked",
+     "ID is a migration's id, or the VM's name. Shows how it stands, what the decision will do and\n"
+     "what must be true for it to be safe, and wants the VM's name typed.\n"
+     "  --run-here       the VM is to run on this host\n"
+     "  --give-up        this host gives up its copy: its QEMU is ended\n"
+     "  --source-is-off  wanted with --run-here at the destination: the source is switched off for\n"
+     "                   certain, and stays so\n"
+     "  --yes            do not ask for the VM's name; needed where there is no terminal\n"
+     "Never deletes an image.\n"
+     "Exit code: 0 carried out on this host, 1 refused, 2 usage or watarid not reachable, 3 taken but\n"
+     "not carried out within 10 s (watarid goes on), 5 its QEMU ended on the way.\n"},
+    {"start", command_start, "start NAME", "Boots a VM that came here by watari and is this host's",
+     "As it was started here when it came, but from its disks. For units and scripts: says no, with\n"
+     "exit code 1, while it is undecided where the VM belongs. Exit code 0 also when it runs already.\n"},
     {"may-start", command_may_start, "may-start VM|PATH [--state-dir DIR]",
      "Says, from the journals alone, whether this host may start that VM by itself",
      "For ExecStartPre= and hooks. PATH is one of the VM's disks. Exit code 0: yes; 1: no, or the\n"

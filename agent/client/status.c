@@ -1,5 +1,6 @@
 #include "command.h"
 
+#include "handoff_text.h"
 #include "terminal.h"
 #include "agent/common/json_line.h"
 #include "agent/common/must.h"
@@ -25,18 +26,20 @@ static const char *direction(const json_t *migration)
     return strcmp(side, "source") == 0 ? "to" : strcmp(side, "destination") == 0 ? "from" : side;
 }
 
-/* How long it has been running, or ran. */
-static double duration(const json_t *migration)
+/* How long it has been running, or ran; NULL when that is not said. */
+static const char *duration(char buffer[UNITS_TEXT_SIZE], const json_t *migration)
 {
     const json_t *total = json_object_get(json_object_get(migration, "result"), "total_ms");
+    const json_t *elapsed = json_object_get(migration, "elapsed_ms");
+    const json_t *value = json_is_number(total) ? total : elapsed;
 
-    return json_number_value(json_is_number(total) ? total
-                                                   : json_object_get(migration, "elapsed_ms"));
+    return json_is_number(value) ? units_time(buffer, json_number_value(value)) : NULL;
 }
 
 static void add_row(struct terminal_table *table, const json_t *migration)
 {
-    char elapsed[UNITS_TEXT_SIZE];
+    char buffer[UNITS_TEXT_SIZE];
+    const char *elapsed = duration(buffer, migration);
 
     terminal_table_cell(table, "%s", word(migration, "id"));
     terminal_table_cell(table, "%s", word(migration, "vm"));
@@ -44,16 +47,18 @@ static void add_row(struct terminal_table *table, const json_t *migration)
     terminal_table_cell(table, "%s", word(migration, "peer"));
     terminal_table_cell(table, "%s", word(migration, "mode"));
     terminal_table_cell(table, "%s", word(migration, "phase"));
-    terminal_table_cell(table, "%s", units_time(elapsed, duration(migration)));
+    terminal_table_cell(table, "%s", elapsed ? elapsed : "-");
     terminal_table_cell(table, "%s", word(json_object_get(migration, "result"), "result"));
 }
 
-/* Shown in the table, or no news. */
+/* Shown in the table, told in the lines above, or no news. */
 static bool is_known(const char *name)
 {
-    static const char *const names[] = {"id",    "vm",         "side",   "peer",  "mode",
-                                        "phase", "elapsed_ms", "result", "event", "schema"};
+    static const char *const names[] = {"mode", "phase", "elapsed_ms", "result", "event", "schema"};
 
+    if (handoff_text_tells(name)) {
+        return true;
+    }
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         if (strcmp(names[i], name) == 0) {
             return true;
@@ -115,11 +120,16 @@ static void print_members(const char *before, json_t *object, bool top)
     }
 }
 
-static void print_details(json_t *migration)
+/* Of an undecided one the figures of its way matter to nobody who has not asked for them. */
+static void print_details(json_t *migration, bool one)
 {
     json_t *result = json_object_get(migration, "result");
 
-    terminal_line(stdout, "%s of VM %s:", word(migration, "id"), word(migration, "vm"));
+    handoff_text_print(stdout, migration);
+    handoff_text_print_advice(stdout, migration);
+    if (handoff_text_undecided(migration) && !one) {
+        return;
+    }
     print_members("", migration, true);
     if (json_is_object(result)) {
         print_members("", result, true);
@@ -141,7 +151,7 @@ static void print_all(const json_t *migrations, bool one)
     json_array_foreach(migrations, index, migration)
     {
         if (one || !json_is_object(json_object_get(migration, "result"))) {
-            print_details(migration);
+            print_details(migration, one);
         }
     }
 }

@@ -3,9 +3,12 @@
 #include "must.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <xxhash.h>
 
 #define SUM_DIGITS 16
@@ -55,42 +58,77 @@ static json_t *parse_line(size_t number, const char *line, size_t length)
     return record;
 }
 
+int journal_file_write(int fd, const char *text, size_t length, size_t offset)
+{
+    while (length > 0) {
+        ssize_t written = pwrite(fd, text, length, (off_t)offset);
+
+        if (written < 0 && errno == EINTR) {
+            continue;
+        }
+        if (written <= 0) {
+            return written < 0 ? errno : ENOSPC;
+        }
+        text += written;
+        offset += (size_t)written;
+        length -= (size_t)written;
+    }
+    return 0;
+}
+
+int journal_file_read_start(int fd, char *text, size_t length)
+{
+    size_t used = 0;
+
+    while (used < length) {
+        ssize_t got = pread(fd, text + used, length - used, (off_t)used);
+
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got <= 0) {
+            return got < 0 ? errno : ENODATA;
+        }
+        used += (size_t)got;
+    }
+    return 0;
+}
+
 /* The whole file, NUL-terminated; NULL with errno. */
 static char *read_whole(const char *path, size_t *length)
 {
-    FILE *file = fopen(path, "re");
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat status;
     char *text = NULL;
-    size_t room = 0, used = 0, got;
+    size_t used = 0;
+    ssize_t got = 1;
 
-    if (!file) {
+    if (fd < 0) {
         return NULL;
     }
-    do {
-        if (room - used < 65536) {
-            char *grown = room < FILE_MAX_BYTES ? realloc(text, room + 262144) : NULL;
-
-            if (!grown) {
-                errno = EFBIG;
-                goto fail;
-            }
-            text = grown;
-            room += 262144;
-        }
-        got = fread(text + used, 1, room - used - 1, file);
-        used += got;
-    } while (got > 0);
-    if (ferror(file)) {
-        errno = EIO;
+    if (fstat(fd, &status) < 0) {
         goto fail;
     }
-    fclose(file);
+    if (!S_ISREG(status.st_mode) || status.st_size > FILE_MAX_BYTES) {
+        errno = S_ISREG(status.st_mode) ? EFBIG : EISDIR;
+        goto fail;
+    }
+    text = must_alloc((size_t)status.st_size + 1);
+    while (used < (size_t)status.st_size && got > 0) {
+        got = read(fd, text + used, (size_t)status.st_size - used);
+        used += got > 0 ? (size_t)got : 0;
+    }
+    if (got < 0) {
+        goto fail;
+    }
+    close(fd);
     text[used] = '\0';
     *length = used;
     return text;
 
 fail:
     free(text);
-    fclose(file);
+    close(fd);
     return NULL;
 }
 
@@ -154,24 +192,38 @@ static bool parse_all(const char *path, const char *text, size_t length,
     return true;
 }
 
-bool journal_file_read(const char *path, struct journal_content *out, struct error *error)
+static bool read_and_parse(const char *path, struct journal_content *out, struct error *error)
 {
     size_t length = 0;
     char *text = read_whole(path, &length);
     bool good;
 
     memset(out, 0, sizeof *out);
+    out->records = must_json(json_array());
     if (!text) {
         return error_set(error, "journal-unreadable", "journal %s cannot be read: %s", path,
                          strerror(errno));
     }
-    out->records = must_json(json_array());
     good = parse_all(path, text, length, out, error);
     free(text);
+    return good;
+}
+
+bool journal_file_read(const char *path, struct journal_content *out, struct error *error)
+{
+    bool good = read_and_parse(path, out, error);
+
     if (!good) {
         journal_content_clear(out);
     }
     return good;
+}
+
+void journal_file_read_some(const char *path, struct journal_content *out)
+{
+    struct error error;
+
+    (void)read_and_parse(path, out, &error);
 }
 
 void journal_content_clear(struct journal_content *content)

@@ -6,11 +6,11 @@
  * A record is one line: 16 hexadecimal digits (XXH3-64 of the JSON text, seeded with the record's number from 0), a space, a JSON object,
  * a newline. The object's "record" member names it:
  *
- *   source        begin · undo/undone · committed · taken-back · done | rolled-back · acknowledged
- *   destination   begin · undo/undone · prepared · loaded · committed · owned | refused | abandoned · done
+ *   source        begin · undo/undone · those of the handoff (agent/policy/handoff_journal.h)
+ *   destination   begin · undo/undone · prepared · those of the handoff
  *
- * A last line without its newline, or with zeroes in it, is what a crash leaves: it is left out (torn). Anything else that is wrong is damage: the file is not
- * believed, and nothing overwrites it.
+ * A last line without its newline, or with zeroes in it, is what a crash leaves: it is left out (torn). Anything else that is wrong is
+ * damage: the file is not believed, and nothing overwrites it.
  */
 #ifndef WATARI_COMMON_JOURNAL_FILE_H
 #define WATARI_COMMON_JOURNAL_FILE_H
@@ -29,7 +29,13 @@ struct journal_content {
 
 /* Reads PATH. False with "journal-unreadable" or "journal-damaged" (naming file and record, and what to do). */
 bool journal_file_read(const char *path, struct journal_content *out, struct error *error);
+/* What can be read before the damage, for people: nobody else may conclude anything from it. Empty when there is nothing. */
+void journal_file_read_some(const char *path, struct journal_content *out);
 void journal_content_clear(struct journal_content *content);
+
+/* LENGTH bytes, and nothing less, to or from the open file FD: 0 or errno. */
+int journal_file_write(int fd, const char *text, size_t length, size_t offset);
+int journal_file_read_start(int fd, char *text, size_t length);
 
 /* A whole line for record number NUMBER, newline included; free() it. */
 char *journal_file_line(size_t number, const json_t *record);

@@ -22,6 +22,11 @@ void *must_alloc(size_t size)
     return check(calloc(1, size));
 }
 
+void *must_resize(void *memory, size_t size)
+{
+    return check(realloc(memory, size));
+}
+
 char *must_copy(const char *text)
 {
     return text ? check(strdup(text)) : NULL;

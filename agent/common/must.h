@@ -11,6 +11,8 @@
 
 /* Zeroed memory of SIZE bytes; free() it. */
 void *must_alloc(size_t size) __attribute__((malloc, returns_nonnull));
+/* realloc(); SIZE is not 0. What is new is not zeroed. */
+void *must_resize(void *memory, size_t size) __attribute__((returns_nonnull));
 /* A copy of TEXT, or NULL when TEXT is NULL; free() it. */
 char *must_copy(const char *text);
 /* printf into fresh memory; free() it. */

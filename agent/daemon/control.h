@@ -22,6 +22,16 @@
  *   status {migration?}             {"migrations":[...]}, running ones first
  *   watch {migration}               {"migration":ID}, then events; of a finished one its result
  *   cancel {migration}              {}: it was asked for; the outcome is the migration's result
+ *   resolve {migration,decision?,source_is_off?}   see control_resolve.h
+ *   start {name}                    {"vm","pid","qmp","log","already"}: when its QMP answers (start.h)
+ *
+ * A migration is named by its id, or by its VM when only one of that VM is under way. It is described by
+ *
+ *   id, side ("source", "destination"), vm, peer, mode, phase, text, elapsed_ms, and when it has ended result; else
+ *   undecided (bool), handoff (a state of policy/handoff_names.h), awaited (what), awaited_from (a peer, "this host",
+ *   "an operator", null), connected (bool: to the peer), peer_word, peer_word_age_ms, commit_age_ms, pause_age_ms,
+ *   qemu{pid,state} (of this host; "running", "paused", "ended"), held (why no COMMIT is sent), advice (what to do), and
+ *   what else the side knows. One whose journal cannot be read has phase "unreadable", text and journal (its path).
  *
  * Events, each with "id" and "vm", in bytes, bytes a second, milliseconds. What does not apply is
  * null:

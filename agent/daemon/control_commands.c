@@ -6,20 +6,21 @@
 
 #include "control_arguments.h"
 #include "control_migrate.h"
+#include "control_resolve.h"
 #include "daemon.h"
 #include "inspect.h"
 #include "peer.h"
 #include "source.h"
+#include "start.h"
 #include "agent/common/json_line.h"
 #include "agent/common/log.h"
 #include "agent/common/must.h"
 #include "tls/trust.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 
-/* A migration's id or a VM's name. */
-#define REFERENCE_SIZE 256
 #define MAX_ARGUMENTS 5
 
 struct command {
@@ -217,66 +218,56 @@ static void run_migrate(struct daemon *daemon, struct control_call *call, json_t
     control_answer(call, must_json(json_pack("{s:s}", "migration", migration->id)));
 }
 
-/* Finds the migration that the argument names, or refuses CALL and returns NULL. */
-static struct migration *find_migration(struct daemon *daemon, struct control_call *call,
-                                        json_t *arguments)
-{
-    struct migration *migration;
-    const char *wanted;
-    struct error error;
-
-    if (!control_argument_string(arguments, "migration", true, REFERENCE_SIZE, &wanted, &error)) {
-        control_refuse(call, &error);
-        return NULL;
-    }
-    migration = migration_find(daemon, wanted);
-    if (!migration) {
-        error_set(&error, "migration-not-found",
-                  "there is no migration \"%s\" on %s: `watari status` shows those it knows, by id",
-                  wanted, daemon->host);
-        control_refuse(call, &error);
-    }
-    return migration;
-}
-
 static void append_described(json_t *list, const struct migration *migration)
 {
     json_array_append_new(list, must_json(migration_describe(migration)));
 }
 
+static json_t *describe_all(struct daemon *daemon)
+{
+    json_t *list = control_unreadable(daemon, NULL);
+    const struct migration *migration;
+
+    TAILQ_FOREACH(migration, &daemon->migrations, link)
+    {
+        if (!migration->result) {
+            append_described(list, migration);
+        }
+    }
+    TAILQ_FOREACH(migration, &daemon->migrations, link)
+    {
+        if (migration->result) {
+            append_described(list, migration);
+        }
+    }
+    return list;
+}
+
 static void run_status(struct daemon *daemon, struct control_call *call, json_t *arguments)
 {
+    const char *wanted = json_string_value(json_object_get(arguments, "migration"));
     const struct migration *migration;
     json_t *list;
 
-    if (json_object_get(arguments, "migration")) {
-        migration = find_migration(daemon, call, arguments);
+    if (!json_object_get(arguments, "migration")) {
+        control_answer(call, must_json(json_pack("{s:o}", "migrations", describe_all(daemon))));
+        return;
+    }
+    list = control_unreadable(daemon, wanted ? wanted : "");
+    if (json_array_size(list) == 0) {
+        migration = control_find_migration(daemon, call, arguments);
         if (!migration) {
+            json_decref(list);
             return;
         }
-        list = must_json(json_array());
         append_described(list, migration);
-    } else {
-        list = must_json(json_array());
-        TAILQ_FOREACH(migration, &daemon->migrations, link)
-        {
-            if (!migration->result) {
-                append_described(list, migration);
-            }
-        }
-        TAILQ_FOREACH(migration, &daemon->migrations, link)
-        {
-            if (migration->result) {
-                append_described(list, migration);
-            }
-        }
     }
     control_answer(call, must_json(json_pack("{s:o}", "migrations", list)));
 }
 
 static void run_watch(struct daemon *daemon, struct control_call *call, json_t *arguments)
 {
-    struct migration *migration = find_migration(daemon, call, arguments);
+    struct migration *migration = control_find_migration(daemon, call, arguments);
 
     if (migration) {
         control_answer_watch(call, migration);
@@ -285,7 +276,7 @@ static void run_watch(struct daemon *daemon, struct control_call *call, json_t *
 
 static void run_cancel(struct daemon *daemon, struct control_call *call, json_t *arguments)
 {
-    struct migration *migration = find_migration(daemon, call, arguments);
+    struct migration *migration = control_find_migration(daemon, call, arguments);
     const char *outcome;
     struct error error;
 
@@ -304,6 +295,27 @@ static void run_cancel(struct daemon *daemon, struct control_call *call, json_t 
     }
 }
 
+static void on_started(json_t *result, const struct error *error, void *context)
+{
+    if (result) {
+        control_answer(context, json_incref(result));
+    } else {
+        control_refuse(context, error);
+    }
+}
+
+static void run_start(struct daemon *daemon, struct control_call *call, json_t *arguments)
+{
+    struct error error;
+    const char *name;
+
+    if (!control_argument_string(arguments, "name", true, NAME_MAX, &name, &error)) {
+        control_refuse(call, &error);
+    } else {
+        start_vm(daemon, name, on_started, call);
+    }
+}
+
 static const struct command commands[] = {
     {"list", {NULL}, false, run_list},
     {"id", {NULL}, false, run_id},
@@ -315,6 +327,8 @@ static const struct command commands[] = {
     {"status", {"migration", NULL}, false, run_status},
     {"watch", {"migration", NULL}, false, run_watch},
     {"cancel", {"migration", NULL}, false, run_cancel},
+    {"resolve", {"migration", "decision", "source_is_off", NULL}, false, control_resolve},
+    {"start", {"name", NULL}, false, run_start},
 };
 
 void control_command(struct daemon *daemon, struct control_call *call, const char *command,

@@ -31,7 +31,8 @@ struct daemon {
     struct listener *listener;
     struct control *control;
     struct journal_syncer *syncer;
-    char host[256]; /* this host's name, for messages */
+    json_t *unreadable; /* journals that cannot be read: recover.h */
+    char host[256];     /* this host's name, for messages */
 };
 
 #endif

@@ -10,6 +10,8 @@
 #include "mover_link.h"
 #include "peer.h"
 #include "qmp.h"
+#include "recover.h"
+#include "start.h"
 #include "undo.h"
 #include "vm.h"
 
@@ -123,14 +125,21 @@ static void release(struct migration *migration)
     json_decref(destination->offer);
     event_free(destination->retry);
     event_free(destination->limit);
+    event_free(destination->handoff_time);
+    if (destination->recover_retry) {
+        event_free(destination->recover_retry);
+    }
     free(destination);
 }
 
-static const struct migration_ops destination_ops = {cancel, destination_describe, release};
+static const struct migration_ops destination_ops = {
+    cancel, destination_describe, destination_evidence, destination_resolve, release};
 
 struct destination *destination_new(struct daemon *daemon, const char *id, const char *vm,
                                     const char *peer)
 {
+    static const struct timeval handoff_time = {HANDOFF_TIME_MS / 1000,
+                                                HANDOFF_TIME_MS % 1000 * 1000};
     struct destination *destination = must_alloc(sizeof *destination);
 
     migration_init(&destination->migration, daemon, MIGRATION_DESTINATION, id, vm, peer);
@@ -142,6 +151,9 @@ struct destination *destination_new(struct daemon *daemon, const char *id, const
     destination->launch_path = must_format("%s/vms/%s/launch", daemon->config.state_dir, vm);
     destination->retry = evtimer_new(daemon->base, destination_on_retry, destination);
     destination->limit = evtimer_new(daemon->base, on_limit, destination);
+    destination->handoff_time =
+        event_new(daemon->base, -1, EV_PERSIST, destination_on_handoff_time, destination);
+    event_add(destination->handoff_time, &handoff_time);
     return destination;
 }
 
@@ -193,17 +205,8 @@ void destination_finish(struct destination *destination, const char *result)
     migration_finish(&destination->migration, result_object(destination, result));
 }
 
-static void on_undone(const json_t *left, void *context)
+static void abandoned(struct destination *destination)
 {
-    struct destination *destination = context;
-    struct error error;
-
-    if (!journal_append(
-            destination->journal, "abandoned",
-            must_json(json_pack("{sssO}", "reason", destination->error.id, "left", left)),
-            &error)) {
-        log_warning("%s", error.text);
-    }
     if (destination->accepted) {
         destination_send(
             destination, "aborted",
@@ -218,6 +221,31 @@ static void on_undone(const json_t *left, void *context)
                            ? "cancelled"
                        : destination->accepted ? "failed"
                                                : "refused");
+}
+
+static void on_abandoned_synced(const struct error *error, uint64_t nanoseconds, void *context)
+{
+    (void)nanoseconds;
+    if (error) {
+        log_warning("%s", error->text);
+    }
+    abandoned(context);
+}
+
+static void on_undone(const json_t *left, void *context)
+{
+    struct destination *destination = context;
+    struct error error;
+
+    if (!journal_append(
+            destination->journal, handoff_destination_record_name(DESTINATION_RECORD_ABANDONED),
+            must_json(json_pack("{sssO}", "reason", destination->error.id, "left", left)),
+            &error)) {
+        on_abandoned_synced(&error, 0, destination);
+        return;
+    }
+    /* Told when it is on the disk: else a reboot here would offer the copy again that the source was told is gone. */
+    journal_sync(destination->journal, on_abandoned_synced, destination);
 }
 
 /* Its QEMU is ended by the list: what was changed in it goes with it. */
@@ -284,23 +312,33 @@ void destination_fail_text(struct destination *destination, const char *id, cons
     destination_fail(destination, &error);
 }
 
-void destination_handoff(struct destination *destination, enum destination_input input,
-                         const char *nonce)
-{
-    unsigned actions =
-        handoff_destination_step(&destination->handoff, input, nonce, clock_boottime_ms());
-
-    destination_handoff_do(destination, actions);
-}
-
 /* --- the source's connection --- */
+
+static void take_abort(struct destination *destination, const json_t *object)
+{
+    /* What this host refused for is the better reason. */
+    if (destination->handoff.state != DESTINATION_REFUSED &&
+        destination->handoff.state != DESTINATION_REFUSING) {
+        error_set(&destination->error, json_string_value(json_object_get(object, "error")),
+                  "%s: %s", destination->migration.peer,
+                  json_string_value(json_object_get(object, "text")));
+    }
+    destination->told_by_source = true;
+    destination_handoff(destination, DESTINATION_IN_ABORT, NULL);
+}
 
 static void on_message(struct peer *peer, enum message_type type, json_t *object, void *context)
 {
     struct destination *destination = context;
     const char *id = json_string_value(json_object_get(object, "migration"));
+    struct handoff_word word = {
+        .nonce = json_string_value(json_object_get(object, "nonce")),
+        .refusal = (uint32_t)json_integer_value(json_object_get(object, "refusal"))};
 
     (void)peer;
+    if (destination->recovering) {
+        return; /* the source asks again */
+    }
     if (!id || strcmp(id, destination->migration.id) != 0) {
         destination_fail_text(destination, "peer-protocol", "%s spoke of another migration",
                               destination->migration.peer);
@@ -314,24 +352,24 @@ static void on_message(struct peer *peer, enum message_type type, json_t *object
         destination_sent(destination, object);
         break;
     case MESSAGE_COMMIT:
-        destination_handoff(destination, DESTINATION_IN_COMMIT,
-                            json_string_value(json_object_get(object, "nonce")));
+        destination_handoff(destination, DESTINATION_IN_COMMIT, &word);
         break;
     case MESSAGE_ABORT:
-        destination->told_by_source = true;
-        error_set(&destination->error, json_string_value(json_object_get(object, "error")),
-                  "%s: %s", destination->migration.peer,
-                  json_string_value(json_object_get(object, "text")));
-        destination_handoff(destination, DESTINATION_IN_ABORT, NULL);
+        take_abort(destination, object);
         break;
     case MESSAGE_QUERY:
         destination_handoff(destination, DESTINATION_IN_LINK_UP, NULL);
         break;
     case MESSAGE_TAKEN_BACK:
+        destination->told_by_source = true;
         destination_handoff(destination, DESTINATION_IN_TAKEN_BACK, NULL);
         break;
     case MESSAGE_TRY_AGAIN:
-        destination_handoff(destination, DESTINATION_IN_TRY_AGAIN, NULL);
+        destination_handoff(destination, DESTINATION_IN_TRY_AGAIN, &word);
+        break;
+    case MESSAGE_CONFLICT:
+        log_error("%s says: %s", destination->migration.peer,
+                  json_string_value(json_object_get(object, "text")));
         break;
     case MESSAGE_DONE:
         destination_handoff(destination, DESTINATION_IN_DONE, NULL);
@@ -408,6 +446,9 @@ static bool may_offer(struct daemon *daemon, const struct peer *peer, const char
                          "a migration of %s is undecided at %s (watari status there)", vm,
                          daemon->host);
     }
+    if (recover_blocks(daemon, vm, error)) {
+        return false;
+    }
     if (vm_scan(&list) < 0) {
         return error_set(error, "vm-scan", "/proc cannot be read at %s", daemon->host);
     }
@@ -418,7 +459,13 @@ static bool may_offer(struct daemon *daemon, const struct peer *peer, const char
     if (exists) {
         return error_set(error, "vm-exists", "a VM named %s runs at %s already", vm, daemon->host);
     }
-    return true;
+    if (start_is_owned(daemon, vm, error)) {
+        return error_set(
+            error, "vm-exists",
+            "a VM named %s belongs to %s, where a migration brought it, and is switched off there",
+            vm, daemon->host);
+    }
+    return strcmp(error->id, "not-owned") == 0 || strcmp(error->id, "may-not-start") == 0;
 }
 
 static void take_offer(struct visitor *visitor, json_t *offer)
@@ -446,36 +493,21 @@ static void take_offer(struct visitor *visitor, json_t *offer)
     destination_prepare_begin(destination);
 }
 
-/* About a migration of an earlier connection: the answer to a query, or the end of an abort. */
-static void take_up(struct visitor *visitor, json_t *object, enum destination_input input)
+/* About a migration of an earlier connection: the answer to a query, or the end of an abort or a done. */
+static void take_up(struct visitor *visitor, json_t *object, enum message_type type)
 {
     struct peer *peer = visitor->peer;
-    const char *id = json_string_value(json_object_get(object, "migration"));
-    struct migration *migration = migration_find(visitor->daemon, id);
+    struct migration *migration =
+        migration_find(visitor->daemon, json_string_value(json_object_get(object, "migration")));
 
     if (!migration || migration->side != MIGRATION_DESTINATION ||
         strcmp(migration->peer, peer_name(peer)) != 0 || migration->result) {
-        peer_send(peer, must_json(json_pack("{ss,ss}", "type", "unknown", "migration", id)));
+        destination_answer_ended(visitor->daemon, peer, type, object);
         return;
     }
     free(visitor);
     destination_bind(destination_of(migration), peer);
-    destination_of(migration)->told_by_source = true;
-    destination_handoff(destination_of(migration), input, NULL);
-}
-
-/* Whoever asks whether we know that he is done is told so, also when the migration is long forgotten. */
-static void take_done(struct visitor *visitor, json_t *object)
-{
-    struct migration *migration =
-        migration_find(visitor->daemon, json_string_value(json_object_get(object, "migration")));
-
-    if (migration && !migration->result) {
-        take_up(visitor, object, DESTINATION_IN_DONE);
-        return;
-    }
-    peer_send(visitor->peer, must_json(json_pack("{ss,sO}", "type", "done-ack", "migration",
-                                                 json_object_get(object, "migration"))));
+    on_message(peer, type, object, migration);
 }
 
 static void on_visitor_message(struct peer *peer, enum message_type type, json_t *object,
@@ -486,12 +518,8 @@ static void on_visitor_message(struct peer *peer, enum message_type type, json_t
     (void)peer;
     if (type == MESSAGE_OFFER) {
         take_offer(visitor, object);
-    } else if (type == MESSAGE_QUERY) {
-        take_up(visitor, object, DESTINATION_IN_LINK_UP);
-    } else if (type == MESSAGE_ABORT) {
-        take_up(visitor, object, DESTINATION_IN_ABORT);
-    } else if (type == MESSAGE_DONE) {
-        take_done(visitor, object);
+    } else if (type == MESSAGE_QUERY || type == MESSAGE_ABORT || type == MESSAGE_DONE) {
+        take_up(visitor, object, type);
     } else {
         log_warning("%s begins with %s; closed", peer_name(visitor->peer), message_type_name(type));
         peer_free(visitor->peer);

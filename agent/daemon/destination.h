@@ -14,9 +14,8 @@ struct peer;
 /* A peer has dialled and is authenticated: an offer, or a query about an undecided migration, is awaited. PEER is taken over. */
 void destination_welcome(struct daemon *daemon, struct peer *peer);
 
-/* Takes up what a journal of an earlier life says (recover.c); called before anything listens. False with an error that the operator must see:
- * the daemon goes on, the migration stays as the journal has it. */
-bool destination_recover(struct daemon *daemon, const char *path,
-                         const struct journal_content *content, struct error *error);
+/* Takes up what a journal of an earlier life says (recover.c); called before anything listens. */
+void destination_recover(struct daemon *daemon, const char *path,
+                         const struct journal_content *content);
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * The destination's doing of what policy/handoff.h decides, and taking it up again after a restart of the daemon.
+ * The destination's doing of what policy/handoff.h decides.
  */
 #include "destination_state.h"
 
@@ -17,6 +17,8 @@
 
 #include "agent/common/log.h"
 #include "agent/common/must.h"
+#include "agent/common/pause_point.h"
+#include "agent/policy/handoff_names.h"
 #include "agent/policy/phase.h"
 
 #include <errno.h>
@@ -29,36 +31,63 @@
 /* QEMU's default: five announcements, growing apart. */
 #define ANNOUNCE_ROUNDS 5
 
+static void journal_failed(struct destination *destination, const struct error *error)
+{
+    log_error("migration %s of %s: %s", destination->migration.id, destination->migration.vm,
+              error->text);
+    if (destination->error.id[0] == '\0') {
+        destination->error = *error;
+    }
+    destination_handoff(destination, DESTINATION_IN_JOURNAL_FAILED, NULL);
+}
+
 static void on_synced(const struct error *error, uint64_t nanoseconds, void *context)
 {
     struct destination *destination = context;
 
     (void)nanoseconds;
     if (error) {
-        destination->error = *error;
+        journal_failed(destination, error);
+    } else {
+        destination_handoff(destination, DESTINATION_IN_JOURNALED, NULL);
     }
-    destination_handoff(destination,
-                        error ? DESTINATION_IN_JOURNAL_FAILED : DESTINATION_IN_JOURNALED, NULL);
 }
 
-static void journal_and_sync(struct destination *destination, const char *record)
+static json_t *record_members(const struct destination *destination)
+{
+    switch (destination->handoff.record) {
+    case DESTINATION_RECORD_LOADED: /* to be said again after a restart */
+        return must_json(json_pack("{sI,ss}", "bytes", (json_int_t)destination->stream_bytes,
+                                   "hash", destination->stream_hash));
+    case DESTINATION_RECORD_REFUSED:
+        return must_json(json_pack("{sI}", "refusal", (json_int_t)destination->handoff.refusals));
+    case DESTINATION_RECORD_COMMITTED:
+        return must_json(json_pack("{sb}", "forced", destination->handoff.forced));
+    default:
+        return NULL;
+    }
+}
+
+static void write_record(struct destination *destination)
 {
     struct error error;
 
-    if (!journal_append(destination->journal, record, NULL, &error)) {
-        destination->error = error;
-        destination_handoff(destination, DESTINATION_IN_JOURNAL_FAILED, NULL);
+    if (!journal_append(destination->journal,
+                        handoff_destination_record_name(destination->handoff.record),
+                        record_members(destination), &error)) {
+        journal_failed(destination, &error);
         return;
     }
     journal_sync(destination->journal, on_synced, destination);
 }
 
 /* For records whose loss a restart makes good: what they say is found again by asking QEMU or the source. */
-static void journal_only(struct destination *destination, const char *record)
+static void journal_only(struct destination *destination, enum destination_record record)
 {
     struct error error;
 
-    if (!journal_append(destination->journal, record, NULL, &error)) {
+    if (!journal_append(destination->journal, handoff_destination_record_name(record), NULL,
+                        &error)) {
         log_warning("%s", error.text);
     }
 }
@@ -125,7 +154,10 @@ static void on_continued(json_t *value, const struct error *error, void *context
 
 static void run(struct destination *destination)
 {
-    migration_phase(&destination->migration, PHASE_COMMITTED, "%s has given it up: running it",
+    migration_phase(&destination->migration, PHASE_COMMITTED,
+                    destination->handoff.forced
+                        ? "by an operator's decision, with %s off: running it"
+                        : "%s has given it up: running it",
                     destination->migration.peer);
     qmp_execute(destination->qmp, "cont", NULL, -1, on_continued, destination);
 }
@@ -171,10 +203,16 @@ static void announce(struct destination *destination)
                 destination);
 }
 
-static void owned(struct destination *destination)
+static void own(struct destination *destination)
 {
+    journal_only(destination, DESTINATION_RECORD_OWNED);
     destination->migration.decided = true;
     announce(destination);
+    destination_settle(destination);
+}
+
+void destination_settle(struct destination *destination)
+{
     undo_forget_all(destination->undo);
     show_sockets(destination);
     if (tree_remove(destination->run_dir) < 0) {
@@ -193,66 +231,116 @@ static void send_refused(struct destination *destination)
 {
     destination_send(
         destination, "refused",
-        must_json(json_pack("{so}", "text", must_json(message_text(destination->error.text)))));
+        must_json(json_pack("{sI,sb,so}", "refusal", (json_int_t)destination->handoff.refusals,
+                            "copy", !destination->handoff.qemu_dead, "text",
+                            must_json(message_text(destination->error.text)))));
 }
 
-static void on_refused_synced(const struct error *error, uint64_t nanoseconds, void *context)
+static void kill_qemu(struct destination *destination)
+{
+    if (destination->process) {
+        process_watch_signal(destination->process, SIGKILL);
+    } else if (destination->child) {
+        child_signal(destination->child, SIGKILL);
+    }
+}
+
+/* An operator gave the copy up: what it has written is kept, where nothing starts or removes it. */
+static void keep_images(struct destination *destination)
+{
+    char *suffix = must_format(".given-up-%s", destination->migration.id);
+
+    undo_keep_files(destination->undo, suffix);
+    free(suffix);
+}
+
+static void on_stopped(json_t *value, const struct error *error, void *context)
+{
+    const struct destination *destination = context;
+
+    (void)value;
+    if (error) {
+        log_error("%s could not be paused here: %s", destination->migration.vm, error->text);
+    }
+}
+
+static void on_qmp_for_stop(const struct error *error, void *context)
 {
     struct destination *destination = context;
 
-    (void)nanoseconds;
     if (error) {
-        log_error(
-            "%s; %s is not told that it was refused: it stays undecided until watarid is restarted here",
-            error->text, destination->migration.peer);
+        on_stopped(NULL, error, destination);
         return;
     }
-    send_refused(destination);
+    destination->qmp_ready = true;
+    qmp_execute(destination->qmp, "stop", NULL, -1, on_stopped, destination);
 }
 
-/* On stable storage before it is said: else a reboot here would forget it, and take the copy for one that may have run. */
-static void journal_refused(struct destination *destination)
+/* Its monitor was let go of when the VM became this host's. */
+static void stop(struct destination *destination)
 {
-    struct error error;
-
-    if (!journal_append(destination->journal, "refused", NULL, &error)) {
-        on_refused_synced(&error, 0, destination);
-        return;
+    if (destination->qmp_ready) {
+        qmp_execute(destination->qmp, "stop", NULL, -1, on_stopped, destination);
+    } else if (!destination->handoff.qemu_dead) {
+        destination_qmp_open(destination, on_qmp_for_stop);
     }
-    journal_sync(destination->journal, on_refused_synced, destination);
 }
 
-void destination_handoff_do(struct destination *destination, unsigned actions)
+static void report_conflict(struct destination *destination)
 {
+    char *text = must_format(
+        "both %s and %s own %s: an operator started it at %s, and %s runs it too. The copy at %s is paused now: "
+        "`watari resolve %s --give-up` at %s ends it",
+        destination->migration.peer, destination->migration.daemon->host, destination->migration.vm,
+        destination->migration.daemon->host, destination->migration.peer,
+        destination->migration.daemon->host, destination->migration.id,
+        destination->migration.daemon->host);
+
+    log_error("conflict: %s", text);
+    migration_publish(&destination->migration, "warning",
+                      must_json(json_pack("{so}", "text", must_json(message_text(text)))));
+    destination_send(destination, "conflict",
+                     must_json(json_pack("{so}", "text", must_json(message_text(text)))));
+    free(text);
+}
+
+static void carry_out(struct destination *destination, unsigned actions)
+{
+    if (actions & DESTINATION_DO_KILL_QEMU) {
+        kill_qemu(destination);
+    }
+    if (actions & DESTINATION_DO_KEEP_IMAGES) {
+        keep_images(destination);
+    }
     if (actions & DESTINATION_DO_ABANDON) {
         destination_abandon_begin(destination);
     }
-    if (actions & DESTINATION_DO_JOURNAL_LOADED) {
-        journal_and_sync(destination, "loaded");
+    if (actions & DESTINATION_DO_JOURNAL) {
+        write_record(destination);
     }
     if (actions & DESTINATION_DO_SEND_LOADED) {
         send_loaded(destination);
     }
-    if (actions & DESTINATION_DO_JOURNAL_COMMITTED) {
-        journal_and_sync(destination, "committed");
-    }
     if (actions & DESTINATION_DO_CONT) {
         run(destination);
     }
+    if (actions & DESTINATION_DO_STOP) {
+        stop(destination);
+    }
     if (actions & DESTINATION_DO_SEND_OWNED) {
-        send_owned(destination);
+        send_owned(destination); /* first: the source's operator waits for it */
     }
-    if (actions & DESTINATION_DO_JOURNAL_OWNED) {
-        journal_only(destination, "owned");
-        owned(destination);
+    if (actions & DESTINATION_DO_OWN) {
+        own(destination);
     }
-    if (actions & DESTINATION_DO_JOURNAL_REFUSED) {
-        journal_refused(destination);
-    } else if (actions & DESTINATION_DO_SEND_REFUSED) {
+    if (actions & DESTINATION_DO_SEND_REFUSED) {
         send_refused(destination);
     }
-    if (actions & DESTINATION_DO_JOURNAL_DONE) {
-        journal_only(destination, "done");
+    if (actions & DESTINATION_DO_END) {
+        journal_only(destination, DESTINATION_RECORD_DONE);
+    }
+    if (actions & DESTINATION_DO_REPORT_CONFLICT) {
+        report_conflict(destination);
     }
     if (actions & DESTINATION_DO_SEND_DONE_ACK) {
         destination_send(destination, "done-ack", NULL);
@@ -262,45 +350,43 @@ void destination_handoff_do(struct destination *destination, unsigned actions)
     }
 }
 
-/* --- status --- */
-
-static const char *awaited(const struct destination *destination)
+static void pause_at(enum destination_state state, const char *suffix)
 {
-    switch (destination->handoff.state) {
-    case DESTINATION_PREPARING:
-        return "the source's data";
-    case DESTINATION_LOADING:
-    case DESTINATION_COMMITTING:
-        return "this host's journal";
-    case DESTINATION_LOADED:
-        return "the source's commit";
-    case DESTINATION_STARTING:
-        return "QEMU's answer to cont";
-    case DESTINATION_OWNED:
-        return "the source's word that it has tidied up";
-    case DESTINATION_REFUSED:
-        return "the source's word that it has taken the VM back";
-    case DESTINATION_ABANDONED:
-    case DESTINATION_ENDED:
-        break;
-    }
-    return "nothing";
+    char name[64];
+
+    snprintf(name, sizeof name, "destination-%s%s", handoff_destination_state_name(state), suffix);
+    pause_point(name);
 }
 
-void destination_describe(const struct migration *migration, json_t *into)
+void destination_handoff_begin(struct destination *destination, unsigned actions)
 {
-    const struct destination *destination = (const struct destination *)migration;
-    bool waits = destination->handoff.state == DESTINATION_LOADED ||
-                 destination->handoff.state == DESTINATION_REFUSED;
+    carry_out(destination, actions);
+}
 
-    json_object_set_new(into, "awaited", must_json(json_string(awaited(destination))));
-    json_object_set_new(into, "undecided", json_boolean(waits));
-    json_object_set_new(into, "connected", json_boolean(destination->peer != NULL));
-    json_object_set_new(
-        into, "pause_age_ms",
-        waits ? must_json(json_integer((json_int_t)(clock_boottime_ms() - destination->loaded_ms)))
-              : json_null());
-    json_object_set_new(into, "wire_bytes",
-                        must_json(json_integer((json_int_t)(destination->sample.wire_sent +
-                                                            destination->sample.wire_received))));
+void destination_handoff(struct destination *destination, enum destination_input input,
+                         const struct handoff_word *word)
+{
+    enum destination_state before = destination->handoff.state;
+    unsigned actions =
+        handoff_destination_step(&destination->handoff, input, word, clock_boottime_ms());
+    enum destination_state after = destination->handoff.state;
+
+    if (after == before) {
+        carry_out(destination, actions);
+        return;
+    }
+    pause_at(after, "");
+    carry_out(destination, actions);
+    pause_at(after, "-done");
+}
+
+void destination_on_handoff_time(evutil_socket_t fd, short what, void *context)
+{
+    struct destination *destination = context;
+
+    (void)fd;
+    (void)what;
+    if (!destination->migration.result && !destination->recovering) {
+        destination_handoff(destination, DESTINATION_IN_TIME, NULL);
+    }
 }

@@ -255,17 +255,12 @@ static void resumed(struct destination *destination)
 
     destination->resumed_ns = clock_monotonic_ns();
     if (state == DESTINATION_PREPARING || state == DESTINATION_LOADING ||
-        state == DESTINATION_LOADED) {
+        state == DESTINATION_LOADED || state == DESTINATION_REFUSED) {
         error_set(
             &destination->error, "resumed-early",
             "somebody resumed the copy of %s at %s before it was handed over; that copy was killed",
             destination->migration.vm, destination->migration.daemon->host);
         log_error("%s", destination->error.text);
-        if (destination->process) {
-            process_watch_signal(destination->process, SIGKILL);
-        } else if (destination->child) {
-            child_signal(destination->child, SIGKILL);
-        }
         destination_handoff(destination, DESTINATION_IN_RESUMED_EARLY, NULL);
     }
 }

@@ -29,6 +29,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -152,6 +153,10 @@ static void qemu_ended(struct destination *destination)
     if (destination->failing) {
         return;
     }
+    if (destination->recovering) {
+        destination_recover_qemu_ended(destination);
+        return;
+    }
     if (destination->handoff.state == DESTINATION_PREPARING ||
         destination->handoff.state == DESTINATION_LOADING) {
         log_tail(destination, tail);
@@ -160,6 +165,10 @@ static void qemu_ended(struct destination *destination)
                   "the QEMU of %s at %s ended before it had loaded the VM; it said: %s",
                   destination->migration.vm, destination->migration.daemon->host,
                   tail[0] ? tail : "nothing");
+    } else if (destination->handoff.state != DESTINATION_GIVING_UP) {
+        error_set(&destination->error, "qemu-ended", "the QEMU of %s at %s ended (log: %s)",
+                  destination->migration.vm, destination->migration.daemon->host,
+                  destination->log_path);
     }
     destination_handoff(destination, DESTINATION_IN_QEMU_DEAD, NULL);
 }
@@ -289,23 +298,27 @@ static void on_prepared_synced(const struct error *error, uint64_t nanoseconds, 
     send_accept(destination);
 }
 
-/* Later `watari start` runs this. One argument a line cannot hold newlines, so JSON. */
+/* Later `watari start` runs this. One argument a line cannot hold newlines, so JSON. Whole or not there, and synced with the record. */
 static bool write_launch(const struct destination *destination, struct error *error)
 {
+    const char *path = destination->launch_path;
+    char *fresh = must_format("%s.new", path), *copy = must_copy(path), *directory = dirname(copy);
     json_t *list = must_json(json_array());
-    char *copy = must_copy(destination->launch_path);
     bool good = true;
 
     for (size_t i = 0; i < destination->launch.boot_argc; i++) {
         json_array_append_new(list, must_json(json_string(destination->launch.boot_argv[i])));
     }
-    if ((mkdir(dirname(copy), 0700) < 0 && errno != EEXIST) ||
-        json_dump_file(list, destination->launch_path, JSON_INDENT(1)) < 0) {
-        good = error_set(error, "state-dir", "%s cannot be written: %s", destination->launch_path,
-                         strerror(errno));
+    if ((mkdir(directory, 0700) < 0 && errno != EEXIST) ||
+        json_dump_file(list, fresh, JSON_INDENT(1)) < 0 || rename(fresh, path) < 0) {
+        good = error_set(error, "state-dir", "%s cannot be written: %s", path, strerror(errno));
+    } else {
+        journal_also_sync(destination->journal, path);
+        journal_also_sync(destination->journal, directory);
     }
-    free(copy);
     json_decref(list);
+    free(copy);
+    free(fresh);
     return good;
 }
 
@@ -596,10 +609,10 @@ static json_t *begin_record(const struct destination *destination)
     for (size_t i = 0; i < destination->disk_count; i++) {
         json_array_append_new(files, must_json(json_string(destination->disks[i].path)));
     }
-    return must_json(json_pack("{ss,ss,ss,ss,ss,ss,so}", "side", "destination", "migration",
-                               destination->migration.id, "vm", destination->migration.vm, "peer",
-                               destination->migration.peer, "qmp", destination->qmp_path, "boot_id",
-                               boot_id, "disks", files));
+    return must_json(json_pack("{ss,sI,ss,ss,ss,ss,ss,so}", "side", "destination", "began_s",
+                               (json_int_t)time(NULL), "migration", destination->migration.id, "vm",
+                               destination->migration.vm, "peer", destination->migration.peer,
+                               "qmp", destination->qmp_path, "boot_id", boot_id, "disks", files));
 }
 
 void destination_prepare_begin(struct destination *destination)

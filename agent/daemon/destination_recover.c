@@ -9,17 +9,23 @@
 #include "clock.h"
 #include "daemon.h"
 #include "journal.h"
+#include "peer.h"
 #include "qmp.h"
 #include "undo.h"
 #include "vm.h"
 
 #include "agent/common/log.h"
 #include "agent/common/must.h"
+#include "agent/policy/handoff_records.h"
 #include "agent/policy/phase.h"
 
-#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+/* A QEMU that does not answer now may do so later. */
+#define RECOVER_RETRY_S 1
 
 static const char *text_of(const json_t *object, const char *member)
 {
@@ -68,104 +74,214 @@ static void restore_sockets(struct destination *destination, const json_t *prepa
     }
 }
 
-static void on_status(json_t *value, const struct error *error, void *context)
+/* What a LOADED repeats. */
+static void restore_stream(struct destination *destination, const json_t *loaded)
 {
-    struct destination *destination = context;
-    bool running = !error && json_is_true(json_object_get(value, "running"));
+    destination->stream_bytes = (uint64_t)json_integer_value(json_object_get(loaded, "bytes"));
+    snprintf(destination->stream_hash, sizeof destination->stream_hash, "%s",
+             text_of(loaded, "hash"));
+}
 
-    if (error) {
-        return; /* QEMU's pidfd decides */
+static void begin(struct destination *destination, enum destination_found found)
+{
+    unsigned actions;
+
+    destination->recovering = false;
+    memset(&destination->handoff, 0, sizeof destination->handoff);
+    if (found == FOUND_QEMU_DEAD) {
+        error_set(&destination->error, "qemu-ended", "the QEMU of %s at %s is gone",
+                  destination->migration.vm, destination->migration.daemon->host);
     }
-    if (running && destination->committed_before) {
-        destination->handoff.state = DESTINATION_STARTING;
-        destination_handoff(destination, DESTINATION_IN_RUNNING, NULL);
-    } else if (running) {
+    actions =
+        handoff_destination_recover(&destination->handoff, &destination->recovered_journal, found);
+    if (actions & DESTINATION_DO_KILL_QEMU) {
         error_set(
             &destination->error, "resumed-early",
             "somebody resumed the copy of %s at %s before it was handed over; that copy was killed",
             destination->migration.vm, destination->migration.daemon->host);
         log_error("%s", destination->error.text);
-        process_watch_signal(destination->process, SIGKILL);
-        destination_handoff(destination, DESTINATION_IN_RESUMED_EARLY, NULL);
     }
+    if (destination->handoff.state == DESTINATION_LOADED) {
+        migration_phase(&destination->migration, PHASE_LOADED,
+                        "after a restart: a whole copy of %s waits for %s",
+                        destination->migration.vm, destination->migration.peer);
+    }
+    if (destination->handoff.state == DESTINATION_OWNED && !actions) {
+        destination->migration.decided = true;
+        destination_settle(destination);
+    }
+    destination_handoff_begin(destination, actions);
+}
+
+static void on_qmp_ready(const struct error *error, void *context);
+
+static void on_status(json_t *value, const struct error *error, void *context)
+{
+    if (error) {
+        on_qmp_ready(error, context);
+    } else {
+        begin(context, json_is_true(json_object_get(value, "running")) ? FOUND_GUEST_RUNS
+                                                                       : FOUND_GUEST_PAUSED);
+    }
+}
+
+static void ask(evutil_socket_t fd, short what, void *context)
+{
+    struct destination *destination = context;
+
+    (void)fd;
+    (void)what;
+    if (!destination->recovering) {
+        return; /* it has ended meanwhile */
+    }
+    qmp_free(destination->qmp);
+    destination->qmp = NULL;
+    destination_qmp_open(destination, on_qmp_ready);
 }
 
 static void on_qmp_ready(const struct error *error, void *context)
 {
     struct destination *destination = context;
 
-    if (error) {
-        log_warning("%s: %s", destination->migration.vm, error->text);
+    if (!destination->recovering) {
         return;
     }
-    destination->qmp_ready = true;
-    qmp_execute(destination->qmp, "query-status", NULL, -1, on_status, destination);
-}
-
-/* A whole copy was loaded: it is kept, and the source is waited for. */
-static void go_on_loaded(struct destination *destination, const struct journal_content *content)
-{
-    destination->committed_before = journal_content_last(content, "committed") != NULL;
-    destination->loaded_ms = clock_boottime_ms();
-    destination->handoff.state = DESTINATION_LOADED;
-    destination->quiesced = true;
-    migration_phase(&destination->migration, PHASE_LOADED,
-                    "after a restart: a whole copy of %s waits for %s", destination->migration.vm,
-                    destination->migration.peer);
-    if (destination->process) {
-        destination_qmp_open(destination, on_qmp_ready);
+    if (!error) {
+        destination->qmp_ready = true;
+        qmp_execute(destination->qmp, "query-status", NULL, -1, on_status, destination);
         return;
     }
-    if (destination->committed_before) {
-        /* It may have run and shut down. */
-        destination->handoff.state = DESTINATION_STARTING;
-    } else {
-        error_set(&destination->error, "qemu-ended", "the loaded QEMU of %s at %s is gone",
-                  destination->migration.vm, destination->migration.daemon->host);
+    /* Whether it runs the guest decides: nothing is said to the source before. */
+    log_warning("%s: %s; asked again in a moment", destination->migration.vm, error->text);
+    if (!destination->recover_retry) {
+        destination->recover_retry =
+            evtimer_new(destination->migration.daemon->base, ask, destination);
     }
-    destination_handoff(destination, DESTINATION_IN_QEMU_DEAD, NULL);
+    event_add(destination->recover_retry, &(struct timeval){RECOVER_RETRY_S, 0});
 }
 
-bool destination_recover(struct daemon *daemon, const char *path,
-                         const struct journal_content *content, struct error *error)
+void destination_recover_qemu_ended(struct destination *destination)
 {
-    const json_t *begin = journal_content_last(content, "begin");
+    begin(destination, FOUND_QEMU_DEAD);
+}
+
+static bool must_ask(const struct destination *destination)
+{
+    const struct handoff_destination_journal *journal = &destination->recovered_journal;
+
+    return destination->process && !journal->owned && !journal->conflict &&
+           journal->last != DESTINATION_RECORD_BEGIN;
+}
+
+void destination_recover(struct daemon *daemon, const char *path,
+                         const struct journal_content *content)
+{
+    const json_t *begin_record = journal_content_last(content, "begin");
+    const struct handoff_destination_journal journal =
+        handoff_destination_records(content->records);
     struct destination *destination;
 
-    if (journal_content_last(content, "abandoned") || journal_content_last(content, "done") ||
-        !begin) {
-        return true;
+    if (journal.abandoned || journal.done || !journal.begun) {
+        return;
     }
-    destination = destination_new(daemon, text_of(begin, "migration"), text_of(begin, "vm"),
-                                  text_of(begin, "peer"));
+    destination = destination_new(daemon, text_of(begin_record, "migration"),
+                                  text_of(begin_record, "vm"), text_of(begin_record, "peer"));
     destination->journal = journal_reopen(daemon->syncer, path, content->good_length,
-                                          json_array_size(content->records), error);
+                                          json_array_size(content->records));
     migration_register(&destination->migration);
-    if (!destination->journal) {
-        destination_finish(destination, "failed");
-        return false;
-    }
     destination->undo = undo_new(daemon->base, destination->journal);
     undo_restore(destination->undo, content);
+    destination->recovered_journal = journal;
+    restore_stream(destination, journal_content_last(content, "loaded"));
     destination->accepted = true;
     destination->told_by_source = true;
+    destination->quiesced = journal.last != DESTINATION_RECORD_BEGIN;
+    destination->loaded_ms = clock_boottime_ms();
+    error_set(&destination->error, "daemon-restarted",
+              "watarid at %s ended in the middle of the migration and was started again",
+              daemon->host);
     restore_sockets(destination, journal_content_last(content, "prepared"));
     find_qemu(destination);
-    if (journal_content_last(content, "owned")) {
-        destination->handoff.state = DESTINATION_OWNED;
-        destination->migration.decided = true;
-        destination->handoff.qemu_dead = destination->process == NULL;
-    } else if (journal_content_last(content, "refused")) {
-        destination->handoff.state = DESTINATION_REFUSED;
-        destination->handoff.qemu_dead = destination->process == NULL;
-        destination->loaded_ms = clock_boottime_ms();
-    } else if (journal_content_last(content, "loaded")) {
-        go_on_loaded(destination, content);
+    if (must_ask(destination)) {
+        destination->recovering = true;
+        ask(-1, 0, destination);
     } else {
-        error_set(&destination->error, "daemon-restarted",
-                  "watarid at %s ended in the middle of the migration and was started again",
-                  daemon->host);
-        destination_handoff(destination, DESTINATION_IN_FAILED, NULL);
+        begin(destination, destination->process ? FOUND_GUEST_PAUSED : FOUND_QEMU_DEAD);
+    }
+}
+
+/* --- what has ended --- */
+
+static void answer(struct peer *peer, const char *type, const char *id, json_t *members)
+{
+    json_t *object = must_json(json_pack("{ss,ss}", "type", type, "migration", id));
+
+    json_object_update(object, members);
+    json_decref(members);
+    peer_send(peer, object);
+}
+
+static enum destination_input input_of(enum message_type type)
+{
+    return type == MESSAGE_DONE    ? DESTINATION_IN_DONE
+           : type == MESSAGE_ABORT ? DESTINATION_IN_ABORT
+                                   : DESTINATION_IN_LINK_UP;
+}
+
+/* By the journal, if that migration was with this very peer. False when it says nothing. */
+static bool answer_by_journal(struct peer *peer, enum message_type type, const char *id,
+                              const struct journal_content *content)
+{
+    const json_t *begin_record = journal_content_last(content, "begin");
+    const struct handoff_destination_journal journal =
+        handoff_destination_records(content->records);
+    struct handoff_destination handoff = {0};
+    unsigned actions;
+
+    if (!begin_record || strcmp(text_of(begin_record, "peer"), peer_name(peer)) != 0 ||
+        (!journal.abandoned && !journal.done)) {
+        return false;
+    }
+    handoff_destination_recover(&handoff, &journal, FOUND_QEMU_DEAD);
+    actions = handoff_destination_step(&handoff, input_of(type), NULL, clock_boottime_ms());
+    if (actions & DESTINATION_DO_SEND_ABANDONED) {
+        answer(peer, "aborted", id, must_json(json_pack("{ss}", "text", "")));
+    } else if (actions & DESTINATION_DO_SEND_OWNED) {
+        answer(peer, "owned", id, must_json(json_pack("{sb,si}", "running", 1, "resumed_at", 0)));
+    } else if (actions & DESTINATION_DO_SEND_DONE_ACK) {
+        answer(peer, "done-ack", id, must_json(json_object()));
     }
     return true;
+}
+
+void destination_answer_ended(struct daemon *daemon, struct peer *peer, enum message_type type,
+                              const json_t *object)
+{
+    const char *id = json_string_value(json_object_get(object, "migration"));
+    char *path = must_format("%s/journal/%s.destination", daemon->config.state_dir, id);
+    struct journal_content content = {0};
+    struct error error;
+
+    if (access(path, F_OK) == 0) {
+        if (!journal_file_read(path, &content, &error)) {
+            log_error("%s asks about migration %s, and gets no answer: %s", peer_name(peer), id,
+                      error.text);
+            free(path);
+            return;
+        }
+        if (answer_by_journal(peer, type, id, &content)) {
+            goto end;
+        }
+    }
+    if (type == MESSAGE_DONE) {
+        answer(peer, "done-ack", id, must_json(json_object()));
+    } else if (type == MESSAGE_ABORT) {
+        answer(peer, "aborted", id, must_json(json_pack("{ss}", "text", "")));
+    } else {
+        answer(peer, "unknown", id, must_json(json_object()));
+    }
+
+end:
+    journal_content_clear(&content);
+    free(path);
 }

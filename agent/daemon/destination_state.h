@@ -4,7 +4,9 @@
  *   destination.c          visitors, offers, failures, abandoning, end
  *   destination_prepare.c  checks, disks, QEMU, exports, mover, tickets
  *   destination_load.c     memory in, exports away, LOADED
- *   destination_handoff.c  what policy/handoff.h decides, done; recovery
+ *   destination_handoff.c  what policy/handoff.h decides, done
+ *   destination_resolve.c  status, evidence and the operator's decision
+ *   destination_recover.c  after a restart of the daemon
  *
  * Until LOADED anything that goes wrong calls destination_fail(), which removes everything this migration made. From LOADED on only the
  * source's word (or an operator) does.
@@ -67,6 +69,7 @@ struct destination {
     struct event *retry; /* QMP not there yet */
     struct event *limit;
     const char *limit_what;
+    struct event *handoff_time; /* HANDOFF_TIME_MS */
 
     bool accepted, memory_ready;
     bool completed, mover_done, sent, quiesced, exports_gone;
@@ -76,9 +79,11 @@ struct destination {
     struct report_sample sample;
 
     struct handoff_destination handoff;
-    bool committed_before; /* recovered from a journal that says COMMITTED */
-    uint64_t loaded_ms;    /* CLOCK_BOOTTIME: since when the copy waits */
-    uint64_t resumed_ns;   /* CLOCK_MONOTONIC, of RESUME */
+    struct handoff_destination_journal recovered_journal;
+    struct event *recover_retry;
+    bool recovering;     /* QEMU has not said yet how it stands: what the source says waits */
+    uint64_t loaded_ms;  /* CLOCK_BOOTTIME: since when the copy waits */
+    uint64_t resumed_ns; /* CLOCK_MONOTONIC, of RESUME */
 
     bool failing, cancelled;
     bool told_by_source; /* its abort, so it needs none of ours */
@@ -98,8 +103,6 @@ void destination_fail_text(struct destination *destination, const char *id, cons
     __attribute__((format(printf, 3, 4)));
 void destination_limit(struct destination *destination, const char *what, uint32_t ms);
 void destination_send(struct destination *destination, const char *type, json_t *members);
-void destination_handoff(struct destination *destination, enum destination_input input,
-                         const char *nonce);
 /* From a visitor to the migration it asked for. */
 void destination_bind(struct destination *destination, struct peer *peer);
 void destination_finish(struct destination *destination, const char *result);
@@ -125,7 +128,27 @@ void destination_report(const struct report *report, void *context);
 void destination_event(struct destination *destination, const char *name, json_t *data);
 
 /* --- destination_handoff.c --- */
-void destination_handoff_do(struct destination *destination, unsigned actions);
+/* Carries out what policy/handoff.h says about INPUT; WORD may be NULL where it has none. */
+void destination_handoff(struct destination *destination, enum destination_input input,
+                         const struct handoff_word *word);
+/* The same for the first actions of a recovery. */
+void destination_handoff_begin(struct destination *destination, unsigned actions);
+/* Timer. */
+void destination_on_handoff_time(evutil_socket_t fd, short what, void *context);
+/* The VM is this host's: nothing of it is undone any more, and its own sockets appear at their places. May be repeated. */
+void destination_settle(struct destination *destination);
+
+/* --- destination_recover.c --- */
+/* QEMU ended while it was being asked how it stands. */
+void destination_recover_qemu_ended(struct destination *destination);
+/* To a peer that asks about a migration which is not under way here (any more). */
+void destination_answer_ended(struct daemon *daemon, struct peer *peer, enum message_type type,
+                              const json_t *object);
+
+/* --- destination_resolve.c --- */
 void destination_describe(const struct migration *migration, json_t *into);
+void destination_evidence(const struct migration *migration, json_t *into);
+bool destination_resolve(struct migration *migration, enum resolve_decision decision,
+                         bool source_is_off, struct error *error);
 
 #endif

@@ -67,7 +67,12 @@ static void on_message(struct peer *peer, enum message_type type, json_t *object
     struct error error;
 
     (void)peer;
-    (void)object;
+    if (type == MESSAGE_CONFLICT || type == MESSAGE_OWNED) {
+        log_error("conflict: migration %s has ended here, and %s owns the VM all the same%s%s",
+                  farewell->migration, farewell->peer_name, type == MESSAGE_CONFLICT ? ": " : "",
+                  type == MESSAGE_CONFLICT ? json_string_value(json_object_get(object, "text"))
+                                           : "");
+    }
     if (type != MESSAGE_ABORTED && type != MESSAGE_DONE_ACK && type != MESSAGE_UNKNOWN) {
         return;
     }
@@ -88,8 +93,13 @@ static void on_lost(struct peer *peer, const struct error *error, void *context)
 static void dial(struct farewell *farewell)
 {
     static const struct peer_handlers handlers = {on_ready, on_message, on_lost};
-    const struct tls_peer *known = tls_trust_by_name(farewell->daemon->trust, farewell->peer_name);
+    const struct tls_peer *known;
 
+    if (!farewell->daemon->trust) {
+        try_later(farewell); /* recovery comes before everything that can fail to load */
+        return;
+    }
+    known = tls_trust_by_name(farewell->daemon->trust, farewell->peer_name);
     if (!known) {
         /* The operator has removed the peer; if it comes back under this name, it is told. */
         try_later(farewell);

@@ -1,12 +1,14 @@
 /*
- * watarid: starts the parts in their order, runs the loop, ends them in reverse. The order matters:
- * guests that a dead daemon left paused are recovered before anybody can connect.
+ * watarid: starts the parts in their order, runs the loop, ends them in reverse. The order matters: guests that a dead daemon left paused
+ * are recovered before anybody can connect, and before anything is read that may be broken or slow (keys, trust, resolv.conf, pools): that must never
+ * keep a guest waiting.
  */
 #include "clock.h"
 #include "control.h"
 #include "daemon.h"
 #include "directories.h"
 #include "farewell.h"
+#include "guardian.h"
 #include "journal.h"
 #include "listener.h"
 #include "notify.h"
@@ -31,6 +33,14 @@
 #define EXIT_CONFIG 2
 /* How long a stopping daemon waits for rollbacks: systemd gives 90 s. */
 #define ROLLBACK_MS 20000
+#define SIGNAL_COUNT 3
+
+/* The signals that end the daemon in order. They are taken from the start: a recovery is not cut short by them. */
+struct ending {
+    struct daemon *daemon;
+    struct event *events[SIGNAL_COUNT];
+    bool told;
+};
 
 /* Lanes, guests' sockets and strangers all take descriptors. */
 static void raise_descriptor_limit(void)
@@ -72,12 +82,8 @@ static void warn_of_gaps(const struct config *config)
     }
 }
 
-static bool make_loop(struct daemon *daemon, struct error *error)
+static bool make_resolver(struct daemon *daemon, struct error *error)
 {
-    daemon->base = event_base_new();
-    if (!daemon->base) {
-        return error_set(error, "start", "the event loop cannot be made");
-    }
     daemon->dns = evdns_base_new(daemon->base, EVDNS_BASE_DISABLE_WHEN_INACTIVE);
     if (!daemon->dns) {
         return error_set(error, "start", "the resolver cannot be made");
@@ -106,17 +112,63 @@ static bool load_keys(struct daemon *daemon, struct error *error)
     return good;
 }
 
-static bool start(struct daemon *daemon, struct error *error)
+static void on_signal(evutil_socket_t signal_number, short what, void *context)
 {
-    if (!make_loop(daemon, error) || !load_keys(daemon, error)) {
-        return false;
+    struct ending *ending = context;
+
+    (void)what;
+    log_info("watarid ends: %s", strsignal((int)signal_number));
+    ending->told = true;
+    event_base_loopexit(ending->daemon->base, NULL);
+}
+
+/* Under nohup SIGHUP is ignored, and stays so. */
+static bool is_ignored(int signal_number)
+{
+    struct sigaction now;
+
+    return sigaction(signal_number, NULL, &now) == 0 && now.sa_handler == SIG_IGN;
+}
+
+static bool take_signals(struct ending *ending, struct error *error)
+{
+    static const int signals[SIGNAL_COUNT] = {SIGTERM, SIGINT, SIGHUP};
+
+    for (size_t i = 0; i < SIGNAL_COUNT; i++) {
+        if (signals[i] == SIGHUP && is_ignored(SIGHUP)) {
+            continue;
+        }
+        ending->events[i] = evsignal_new(ending->daemon->base, signals[i], on_signal, ending);
+        if (!ending->events[i] || event_add(ending->events[i], NULL) < 0) {
+            return error_set(error, "start", "signals cannot be taken");
+        }
+    }
+    return true;
+}
+
+static void leave_signals(struct ending *ending)
+{
+    for (size_t i = 0; i < SIGNAL_COUNT; i++) {
+        if (ending->events[i]) {
+            event_free(ending->events[i]);
+        }
+    }
+}
+
+static bool start(struct daemon *daemon, struct ending *ending, struct error *error)
+{
+    daemon->base = event_base_new();
+    if (!daemon->base) {
+        return error_set(error, "start", "the event loop cannot be made");
     }
     daemon->syncer = journal_syncer_new(daemon->base, error);
-    if (!daemon->syncer) {
+    if (!daemon->syncer || !take_signals(ending, error)) {
         return false;
     }
     daemon->peers = peer_list_new(daemon);
-    if (!recover_run(daemon, error)) {
+    recover_run(daemon);
+    warn_of_gaps(&daemon->config);
+    if (!load_keys(daemon, error) || !make_resolver(daemon, error)) {
         return false;
     }
     daemon->listener = listener_new(daemon, error);
@@ -132,6 +184,7 @@ static void stop(struct daemon *daemon)
     control_free(daemon->control);
     farewell_free_all(daemon);
     migration_free_all(daemon);
+    recover_free(daemon);
     if (daemon->listener) {
         listener_free(daemon->listener);
     }
@@ -231,47 +284,28 @@ static void roll_back_before_end(struct daemon *daemon)
     }
 }
 
-static void on_signal(evutil_socket_t signal_number, short what, void *context)
-{
-    struct daemon *daemon = context;
-
-    (void)what;
-    log_info("watarid ends: %s", strsignal((int)signal_number));
-    event_base_loopexit(daemon->base, NULL);
-}
-
 /* False when the loop broke. */
-static bool run(struct daemon *daemon)
+static bool run(struct daemon *daemon, const struct ending *ending)
 {
-    struct event *terminate = evsignal_new(daemon->base, SIGTERM, on_signal, daemon);
-    struct event *interrupt = evsignal_new(daemon->base, SIGINT, on_signal, daemon);
-    bool good = false;
+    bool good = true;
 
-    if (!terminate || !interrupt || event_add(terminate, NULL) < 0 ||
-        event_add(interrupt, NULL) < 0) {
-        log_error("signals cannot be taken");
-    } else {
-        log_start(daemon);
-        notify_systemd("READY=1");
+    log_start(daemon);
+    notify_systemd("READY=1");
+    if (!ending->told) {
         good = event_base_dispatch(daemon->base) >= 0;
-        if (!good) {
-            log_error("the event loop broke: %s", strerror(errno));
-        }
-        notify_systemd("STOPPING=1");
-        roll_back_before_end(daemon);
     }
-    if (terminate) {
-        event_free(terminate);
+    if (!good) {
+        log_error("the event loop broke: %s", strerror(errno));
     }
-    if (interrupt) {
-        event_free(interrupt);
-    }
+    notify_systemd("STOPPING=1");
+    roll_back_before_end(daemon);
     return good;
 }
 
 /* With the configuration read: an exit code. */
 static int run_daemon(struct daemon *daemon)
 {
+    struct ending ending = {.daemon = daemon};
     struct error error = {0};
     bool good = false;
     int lock_fd;
@@ -279,12 +313,12 @@ static int run_daemon(struct daemon *daemon)
     if (!directories_prepare(&daemon->config, &lock_fd, &error)) {
         log_error("%s", error.text);
     } else {
-        warn_of_gaps(&daemon->config);
-        if (!start(daemon, &error)) {
-            log_error("%s", error.text);
+        if (start(daemon, &ending, &error)) {
+            good = run(daemon, &ending);
         } else {
-            good = run(daemon);
+            log_error("%s", error.text);
         }
+        leave_signals(&ending);
         stop(daemon);
     }
     if (lock_fd >= 0) {
@@ -299,6 +333,9 @@ int main(int argc, char **argv)
     struct error error = {0};
     int code;
 
+    if (guardian_is_needed() && !guardian_start(&code)) {
+        return code;
+    }
     umask(077);
     signal(SIGPIPE, SIG_IGN);
     TAILQ_INIT(&daemon.migrations);

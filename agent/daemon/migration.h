@@ -43,11 +43,20 @@ struct migrate_request {
 };
 void migrate_request_clear(struct migrate_request *request);
 
+enum resolve_decision { RESOLVE_RUN_HERE, RESOLVE_GIVE_UP };
+
 struct migration_ops {
     /* Asks for the end; the answer comes as the result. False with an error when it is too late ("too-late"). */
     bool (*cancel)(struct migration *migration, struct error *error);
     /* Adds what `status` shows beyond the common members (phase, age of the pause, what is awaited from whom, progress). */
     void (*describe)(const struct migration *migration, json_t *into);
+    /* What `resolve` shows before anything is decided, beyond what `describe` adds: this side's disks and QEMU. */
+    void (*evidence)(const struct migration *migration, json_t *into);
+    /* The operator's decision. What comes of it shows as phase and result. SOURCE_IS_OFF: typed, and only asked for at a destination. False
+     * with "resolve-wait" (the text says how long), "resolve-elsewhere", "resolve-nothing" (nothing is undecided), "source-is-off" (it was not
+     * typed), "resolve-connected" (the source answers: to be decided there). */
+    bool (*resolve)(struct migration *migration, enum resolve_decision decision, bool source_is_off,
+                    struct error *error);
     /* Frees the side's struct, which embeds MIGRATION. Only called when it is finished. */
     void (*free)(struct migration *migration);
 };

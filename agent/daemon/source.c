@@ -10,6 +10,7 @@
 #include "mover_link.h"
 #include "peer.h"
 #include "qmp.h"
+#include "recover.h"
 #include "source_state.h"
 #include "tree.h"
 #include "undo.h"
@@ -86,6 +87,13 @@ static bool cancel(struct migration *migration, struct error *error)
     if (source->failing) {
         return true;
     }
+    if (source->handoff.state == SOURCE_PAUSED && source->handoff.qemu_dead) {
+        return error_set(
+            error, "too-late",
+            "the QEMU of %s has ended here, and %s may have the only copy: it is being asked. To start the VM "
+            "from its disks here instead: watari resolve %s --run-here",
+            migration->vm, migration->peer, migration->id);
+    }
     if (!handoff_source_can_roll_back(&source->handoff)) {
         return error_set(
             error, "too-late",
@@ -97,10 +105,13 @@ static bool cancel(struct migration *migration, struct error *error)
     return true;
 }
 
-static const struct migration_ops source_ops = {cancel, source_describe, source_release};
+static const struct migration_ops source_ops = {cancel, source_describe, source_evidence,
+                                                source_resolve, source_release};
 
 struct source *source_new(struct daemon *daemon, const char *id, const char *vm, const char *peer)
 {
+    static const struct timeval handoff_time = {HANDOFF_TIME_MS / 1000,
+                                                HANDOFF_TIME_MS % 1000 * 1000};
     struct source *source = must_alloc(sizeof *source);
 
     migration_init(&source->migration, daemon, MIGRATION_SOURCE, id, vm, peer);
@@ -110,6 +121,8 @@ struct source *source_new(struct daemon *daemon, const char *id, const char *vm,
     source->tick = event_new(daemon->base, -1, EV_PERSIST, on_tick, source);
     source->limit = evtimer_new(daemon->base, on_limit, source);
     source->pause_clock = evtimer_new(daemon->base, on_pause_clock, source);
+    source->handoff_time = event_new(daemon->base, -1, EV_PERSIST, source_on_handoff_time, source);
+    event_add(source->handoff_time, &handoff_time);
     return source;
 }
 
@@ -163,8 +176,12 @@ void source_release(struct migration *migration)
     event_free(source->tick);
     event_free(source->limit);
     event_free(source->pause_clock);
+    event_free(source->handoff_time);
     if (source->redial) {
         event_free(source->redial);
+    }
+    if (source->recover_retry) {
+        event_free(source->recover_retry);
     }
     vm_clear(&source->vm);
     migrate_request_clear(&source->request);
@@ -223,14 +240,14 @@ void source_tidy_end(struct source *source)
     source_limit(source, NULL, 0);
     event_del(source->tick);
     if (source->journal &&
-        !journal_append(source->journal, "rolled-back",
+        !journal_append(source->journal, handoff_source_record_name(SOURCE_RECORD_ROLLED_BACK),
                         must_json(json_pack("{ss,sO,sb}", "reason", source->error.id, "left",
                                             source->left, "owes_abort", owes_abort(source))),
                         &error)) {
         log_warning("%s", error.text);
     }
     source_hang_up(source);
-    handoff_source_step(&source->handoff, SOURCE_IN_ROLLED_BACK, NULL);
+    handoff_source_step(&source->handoff, SOURCE_IN_ROLLED_BACK, NULL, clock_boottime_ms());
     source_finish(source);
 }
 
@@ -270,7 +287,7 @@ static void on_undo_qmp_closed(void *context)
 }
 
 /* Puts everything back, over a QMP connection that works. */
-static void roll_back(struct source *source)
+static void put_back(struct source *source)
 {
     static const struct qmp_handlers handlers = {on_undo_qmp_ready, ignore_event,
                                                  on_undo_qmp_closed};
@@ -306,7 +323,8 @@ static void end_steps(struct source *source)
     source->limit = evtimer_new(source->migration.daemon->base, on_aborted_limit, source);
 }
 
-void source_fail(struct source *source, const struct error *error)
+/* For INPUT, which may end the migration. */
+static void end_with(struct source *source, enum source_input input, const struct error *error)
 {
     if (source->failing || source->migration.result) {
         return;
@@ -317,13 +335,23 @@ void source_fail(struct source *source, const struct error *error)
         source_limit(source, "waiting for QEMU after it closed its QMP socket", QMP_CLOSED_MS);
         return;
     }
-    if (!handoff_source_can_roll_back(&source->handoff)) {
+    if (handoff_source_can_roll_back(&source->handoff)) {
+        source->error = *error;
+    } else if (source->handoff.state != SOURCE_PAUSED) {
         log_warning("migration %s of %s, after the commit: %s", source->migration.id,
                     source->migration.vm, error->text);
-        return;
     }
-    source->error = *error;
-    source_handoff(source, SOURCE_IN_FAILED, NULL);
+    source_handoff(source, input, NULL);
+}
+
+void source_fail(struct source *source, const struct error *error)
+{
+    end_with(source, SOURCE_IN_FAILED, error);
+}
+
+void source_abandoned(struct source *source, const struct error *error)
+{
+    end_with(source, SOURCE_IN_ABANDONED, error);
 }
 
 void source_fail_text(struct source *source, const char *id, const char *text, ...)
@@ -337,7 +365,7 @@ void source_fail_text(struct source *source, const char *id, const char *text, .
     source_fail(source, &error);
 }
 
-static void begin_rollback(struct source *source)
+void source_roll_back(struct source *source)
 {
     bool peer_knows = source->peer && source->offered && !source->refused;
 
@@ -355,36 +383,7 @@ static void begin_rollback(struct source *source)
     if (peer_knows) {
         source_limit(source, NULL, ABORTED_WAIT_MS);
     }
-    roll_back(source);
-}
-
-void source_roll_back_recovered(struct source *source)
-{
-    source->handoff.state = SOURCE_ROLLING_BACK;
-    source->failing = true;
-    source->peer_undone = true;
-    source->lost = source->handoff.qemu_dead;
-    migration_phase(&source->migration, PHASE_ROLLBACK, "putting everything back: %s",
-                    source->error.text);
-    roll_back(source);
-}
-
-void source_handoff(struct source *source, enum source_input input, const char *nonce)
-{
-    unsigned actions = handoff_source_step(&source->handoff, input, nonce);
-
-    if (actions & SOURCE_DO_SEND_ABORT) {
-        source_send(source, "abort",
-                    must_json(json_pack("{ss,so}", "error", source->error.id, "text",
-                                        must_json(message_text(source->error.text)))));
-    }
-    if (actions & SOURCE_DO_REPORT_LOST) {
-        source->lost = true;
-        begin_rollback(source);
-    } else if (actions & SOURCE_DO_ROLL_BACK) {
-        begin_rollback(source);
-    }
-    source_handoff_do(source, actions);
+    put_back(source);
 }
 
 void source_finish(struct source *source)
@@ -405,7 +404,8 @@ void source_finish(struct source *source)
     process_watch_free(source->process);
     source->process = NULL;
     if (source->journal && !source->failing && source->peer_acknowledged &&
-        !journal_append(source->journal, "acknowledged", NULL, &error)) {
+        !journal_append(source->journal, handoff_source_record_name(SOURCE_RECORD_ACKNOWLEDGED),
+                        NULL, &error)) {
         log_warning("%s", error.text);
     }
     if (source->journal && (source->failing ? owes_abort(source) : !source->peer_acknowledged)) {
@@ -419,6 +419,14 @@ void source_finish(struct source *source)
 }
 
 /* --- the VM --- */
+
+void source_forget_qemu(struct source *source)
+{
+    process_watch_free(source->process);
+    source->process = NULL;
+    source->qmp_ready = false;
+    source_limit(source, NULL, 0);
+}
 
 void source_on_qemu_end(pid_t pid, void *context)
 {
@@ -446,7 +454,14 @@ void source_on_qemu_end(pid_t pid, void *context)
             "the QEMU of %s (pid %d) ended: the guest powered off, or QEMU was killed or crashed",
             source->migration.vm, (int)source->vm.pid);
     }
+    source_forget_qemu(source);
     source_handoff(source, SOURCE_IN_QEMU_DEAD, NULL);
+    if (source->handoff.state == SOURCE_PAUSED) {
+        event_del(source->pause_clock);
+        migration_phase(&source->migration, PHASE_HANDOFF,
+                        "its QEMU ended here after the guest was paused: %s is asked for its copy",
+                        source->migration.peer);
+    }
 }
 
 static void on_qmp_event(const char *name, json_t *data, void *context)
@@ -555,7 +570,7 @@ static bool check_request(struct daemon *daemon, const struct migrate_request *r
                          "a migration of %s is under way already: %s (watari watch %s)", vm->name,
                          running->id, running->id);
     }
-    return true;
+    return !recover_blocks(daemon, vm->name, error);
 }
 
 struct migration *source_start(struct daemon *daemon, struct migrate_request *request,

@@ -18,9 +18,7 @@ struct migration *source_start(struct daemon *daemon, struct migrate_request *re
                                struct error *error);
 
 /* Takes up what a journal of an earlier life says (recover.c), before anything listens: an uncommitted migration is rolled back, a paused
- * guest first of all; a committed one goes on asking the destination. False with an error for the log when the journal makes no sense: it is
- * left as it is. */
-bool source_recover(struct daemon *daemon, const char *path, const struct journal_content *content,
-                    struct error *error);
+ * guest first of all; a committed one goes on asking the destination. */
+void source_recover(struct daemon *daemon, const char *path, const struct journal_content *content);
 
 #endif

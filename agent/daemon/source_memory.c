@@ -392,6 +392,7 @@ static void begin_switchover(struct source *source, const char *why)
 {
     source->switching = true;
     migration_phase(&source->migration, PHASE_PAUSED, "%s", why);
+    source_journal_paused(source);
     source_handoff(source, SOURCE_IN_PAUSED, NULL);
     qmp_execute(source->qmp, "stop", NULL, -1, on_stopped, source);
 }
@@ -457,6 +458,7 @@ static void unasked_pause(struct source *source)
 {
     source->switching = true;
     migration_phase(&source->migration, PHASE_PAUSED, "QEMU found nothing left to send");
+    source_journal_paused(source);
     source_handoff(source, SOURCE_IN_PAUSED, NULL);
     qmp_execute(source->qmp, "query-migrate", NULL, -1, on_unasked_pause_known, source);
 }
@@ -480,6 +482,17 @@ static void on_migration_status(struct source *source, const char *status)
     }
 }
 
+/* Before the commit what the destination has is old now; after it, this host has no right to run it. */
+static void resumed_by_somebody(struct source *source)
+{
+    if (source->handoff.state == SOURCE_PAUSED) {
+        error_set(&source->error, "resumed-by-somebody",
+                  "somebody resumed the guest of %s while it was paused for the handover",
+                  source->migration.vm);
+    }
+    source_handoff(source, SOURCE_IN_RUNS_HERE, NULL);
+}
+
 void source_memory_event(struct source *source, const char *name, json_t *data)
 {
     const char *status;
@@ -490,8 +503,10 @@ void source_memory_event(struct source *source, const char *name, json_t *data)
     if (strcmp(name, "MIGRATION") == 0 &&
         (status = json_string_value(json_object_get(data, "status")))) {
         on_migration_status(source, status);
-    } else if (strcmp(name, "STOP") == 0 && source->paused_ns == 0) {
+    } else if (strcmp(name, "STOP") == 0 && source->paused_ns == 0 && !source->recovered) {
         pause_began(source);
+    } else if (strcmp(name, "RESUME") == 0 && !source->taking_back) {
+        resumed_by_somebody(source);
     } else if ((strcmp(name, "SHUTDOWN") == 0 || strcmp(name, "GUEST_PANICKED") == 0) &&
                !source->switching) {
         error_set(&source->error, "guest-ended", "the guest of %s %s while it was being migrated",

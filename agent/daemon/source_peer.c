@@ -19,9 +19,9 @@
 /* D has compared already; it is asked to repeat what it compared, so that a D which did not is found out as well. */
 static void take_loaded(struct source *source, const json_t *object)
 {
-    bool recovered = source->handoff.state == SOURCE_COMMITTED;
+    struct handoff_word word = {.nonce = json_string_value(json_object_get(object, "nonce"))};
 
-    if (!recovered &&
+    if (!source->recovered &&
         ((uint64_t)json_integer_value(json_object_get(object, "bytes")) != source->stream_bytes ||
          strcmp(json_string_value(json_object_get(object, "hash")), source->stream_hash) != 0)) {
         source_fail_text(source, "hash", "%s has loaded another memory stream than was sent",
@@ -29,7 +29,76 @@ static void take_loaded(struct source *source, const json_t *object)
         return;
     }
     source->hash_agreed = true;
-    source_handoff(source, SOURCE_IN_LOADED, json_string_value(json_object_get(object, "nonce")));
+    source_handoff(source, SOURCE_IN_LOADED, &word);
+}
+
+static void take_refused(struct source *source, const json_t *object)
+{
+    struct handoff_word word = {
+        .refusal = (uint32_t)json_integer_value(json_object_get(object, "refusal")),
+        .copy = json_is_true(json_object_get(object, "copy"))};
+
+    error_set(&source->error, "destination-refused", "%s could not run it: %s",
+              source->migration.peer, json_string_value(json_object_get(object, "text")));
+    source_handoff(source, SOURCE_IN_REFUSED, &word);
+}
+
+/* It tells also what it could not undo. */
+static void take_aborted(struct source *source, const json_t *object)
+{
+    struct error error;
+
+    source->peer_undone = source->peer_acknowledged = true;
+    if (source->failing) {
+        source_tidy_end(source);
+        return;
+    }
+    error_set(&error, "destination-abandoned", "%s has let go of its copy: %s",
+              source->migration.peer, json_string_value(json_object_get(object, "text")));
+    if (!handoff_source_can_roll_back(&source->handoff)) {
+        source->error = error;
+    }
+    source_abandoned(source, &error);
+}
+
+static void take_unknown(struct source *source)
+{
+    struct error error;
+
+    error_set(&error, "destination-unknown", "%s knows nothing of this migration",
+              source->migration.peer);
+    if (source->handoff.state == SOURCE_COMMITTED) {
+        if (!source->unknown_told) {
+            log_error(
+                "migration %s of %s: %s knows nothing of it, and this host has given up the right to run it: "
+                "undecided. If the VM does not run there: watari resolve %s --run-here",
+                source->migration.id, source->migration.vm, source->migration.peer,
+                source->migration.id);
+        }
+        source->unknown_told = true;
+    } else {
+        source->error = error;
+    }
+    source_handoff(source, SOURCE_IN_UNKNOWN, NULL);
+}
+
+/* What it said last is what an operator wants to know when it says nothing more. */
+static void note_word(struct source *source, enum message_type type)
+{
+    static const char *const words[MESSAGE_TYPE_COUNT] = {
+        [MESSAGE_ACCEPT] = "accepted: its QEMU waits for the data",
+        [MESSAGE_LOADED] = "loaded: a whole copy waits there for the commit",
+        [MESSAGE_OWNED] = "owned: it runs there, or has run there",
+        [MESSAGE_REFUSED] = "refused: it did not run it and will not",
+        [MESSAGE_ABORT] = "abort: it gives the migration up",
+        [MESSAGE_ABORTED] = "aborted: it has let go of its copy",
+        [MESSAGE_UNKNOWN] = "unknown: it knows nothing of this migration",
+    };
+
+    if (words[type]) {
+        source->peer_word = words[type];
+        source->peer_word_ms = clock_boottime_ms();
+    }
 }
 
 static void on_peer_message(struct peer *peer, enum message_type type, json_t *object,
@@ -37,6 +106,7 @@ static void on_peer_message(struct peer *peer, enum message_type type, json_t *o
 {
     struct source *source = context;
     const char *id = json_string_value(json_object_get(object, "migration"));
+    struct error error;
 
     (void)peer;
     if (!id || strcmp(id, source->migration.id) != 0) {
@@ -44,6 +114,7 @@ static void on_peer_message(struct peer *peer, enum message_type type, json_t *o
                          source->migration.peer);
         return;
     }
+    note_word(source, type);
     switch (type) {
     case MESSAGE_ACCEPT:
         source_accepted(source, object);
@@ -69,25 +140,22 @@ static void on_peer_message(struct peer *peer, enum message_type type, json_t *o
         source_owned(source, object);
         break;
     case MESSAGE_REFUSED:
-        error_set(&source->error, "destination-refused", "%s could not run it: %s",
-                  source->migration.peer, json_string_value(json_object_get(object, "text")));
-        source_handoff(source, SOURCE_IN_REFUSED, NULL);
+        take_refused(source, object);
         break;
     case MESSAGE_ABORT:
-        source_fail_text(source, json_string_value(json_object_get(object, "error")), "%s: %s",
-                         source->migration.peer,
-                         json_string_value(json_object_get(object, "text")));
+        error_set(&error, json_string_value(json_object_get(object, "error")), "%s: %s",
+                  source->migration.peer, json_string_value(json_object_get(object, "text")));
+        source_abandoned(source, &error);
         break;
     case MESSAGE_ABORTED:
-        source->peer_undone = source->peer_acknowledged = true;
-        if (source->failing) {
-            source_tidy_end(source);
-        }
+        take_aborted(source, object);
         break;
     case MESSAGE_UNKNOWN:
-        log_error(
-            "migration %s of %s: %s knows nothing of it, and this host has given up the right to run it: undecided",
-            source->migration.id, source->migration.vm, source->migration.peer);
+        take_unknown(source);
+        break;
+    case MESSAGE_CONFLICT:
+        log_error("%s says: %s", source->migration.peer,
+                  json_string_value(json_object_get(object, "text")));
         break;
     case MESSAGE_DONE_ACK:
         source->peer_acknowledged = true;
@@ -102,16 +170,20 @@ static void on_peer_message(struct peer *peer, enum message_type type, json_t *o
 
 static void on_redial(evutil_socket_t fd, short what, void *context)
 {
+    struct source *source = context;
+
     (void)fd;
     (void)what;
-    source_dial(context);
+    if (!source->peer && handoff_source_wants_link(&source->handoff)) {
+        source_dial(source);
+    }
 }
 
 static void tell_undecided(struct source *source)
 {
     struct error *error = &source->error;
 
-    if (source->undecided_told ||
+    if (source->undecided_told || source->committed_ms == 0 ||
         clock_boottime_ms() - source->committed_ms < source->request.reconnect_timeout_ms) {
         return;
     }
@@ -119,9 +191,17 @@ static void tell_undecided(struct source *source)
     error_set(
         error, "undecided",
         "%s has been handed over to %s, which has not answered since: it runs there or stands still there, never here. "
-        "This host goes on asking; look with `watari status` at both hosts",
-        source->migration.vm, source->migration.peer);
+        "This host goes on asking. Look with `watari status` at both hosts; `watari resolve %s` decides by hand",
+        source->migration.vm, source->migration.peer, source->migration.id);
     migration_undecided(&source->migration, source_result(source, "undecided", error->id));
+}
+
+void source_redial(struct source *source)
+{
+    if (!source->redial) {
+        source->redial = evtimer_new(source->migration.daemon->base, on_redial, source);
+    }
+    event_add(source->redial, &(struct timeval){0, REDIAL_MS * 1000});
 }
 
 static void lost_peer(struct source *source, const struct error *error)
@@ -134,21 +214,14 @@ static void lost_peer(struct source *source, const struct error *error)
     if (source->failing) {
         source->peer_undone = true;
         source_tidy_end(source);
-        return;
-    }
-    if (source->handoff.state == SOURCE_ENDED) {
+    } else if (source->handoff.state == SOURCE_ENDED) {
         source_done_acknowledged(source); /* it will be, later: farewell.h */
-        return;
-    }
-    if (source->handoff.state == SOURCE_COMMITTED || source->handoff.state == SOURCE_COMMITTING) {
+    } else if (handoff_source_wants_link(&source->handoff)) {
         tell_undecided(source);
-        if (!source->redial) {
-            source->redial = evtimer_new(source->migration.daemon->base, on_redial, source);
-        }
-        event_add(source->redial, &(struct timeval){0, REDIAL_MS * 1000});
-        return;
+        source_redial(source);
+    } else {
+        source_fail(source, error);
     }
-    source_fail(source, error);
 }
 
 static void on_peer_lost(struct peer *peer, const struct error *error, void *context)
@@ -176,9 +249,13 @@ static void on_peer_ready(struct peer *peer, const struct error *error, void *co
 void source_dial(struct source *source)
 {
     static const struct peer_handlers handlers = {on_peer_ready, on_peer_message, on_peer_lost};
-    const struct tls_peer *known =
-        tls_trust_by_name(source->migration.daemon->trust, source->migration.peer);
+    const struct tls_peer *known;
 
+    if (!source->migration.daemon->trust) {
+        source_redial(source); /* recovery comes before everything that can fail to load */
+        return;
+    }
+    known = tls_trust_by_name(source->migration.daemon->trust, source->migration.peer);
     if (!known) {
         struct error error;
 

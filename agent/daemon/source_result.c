@@ -44,6 +44,11 @@ static char *whereabouts(const struct source *source, const char *result)
     if (strcmp(result, "undecided") == 0) {
         return must_copy("");
     }
+    if (source->ended_there) {
+        return must_format(
+            ". %s runs nowhere now; it belongs to %s, with its disks: `watari start %s` there", vm,
+            source->migration.peer, vm);
+    }
     if (strcmp(result, "lost") == 0) {
         return must_format(
             ". %s runs nowhere now; its disks are whole at this host (%s): start it again as you "
@@ -84,7 +89,7 @@ static json_t *where_object(const struct source *source, const char *result)
 {
     json_t *disks = must_json(json_array());
 
-    if (strcmp(result, "done") == 0 || strcmp(result, "undecided") == 0) {
+    if (strcmp(result, "done") == 0 || strcmp(result, "undecided") == 0 || source->ended_there) {
         const json_t *disk;
         size_t i;
 
@@ -203,36 +208,14 @@ void source_progress(struct source *source)
     migration_publish(&source->migration, "progress", progress_object(source));
 }
 
-static const char *awaited(const struct source *source)
-{
-    switch (source->handoff.state) {
-    case SOURCE_OPEN:
-    case SOURCE_PAUSED:
-        return "nothing: a rollback is possible";
-    case SOURCE_COMMITTING:
-        return "this host's journal";
-    case SOURCE_COMMITTED:
-        return "the destination's word that it runs the VM";
-    case SOURCE_TAKING_BACK:
-    case SOURCE_ROLLING_BACK:
-        return "this host: everything is being put back";
-    case SOURCE_CLEANING:
-        return "this host: the old QEMU is to quit";
-    case SOURCE_LOST:
-    case SOURCE_ENDED:
-        break;
-    }
-    return "nothing";
-}
-
 void source_describe(const struct migration *migration, json_t *into)
 {
     const struct source *source = (const struct source *)migration;
 
     json_object_update_new(into, progress_object(source));
-    json_object_set_new(into, "undecided", json_boolean(source->handoff.state == SOURCE_COMMITTED));
-    json_object_set_new(into, "awaited", must_json(json_string(awaited(source))));
-    json_object_set_new(into, "pause_age_ms",
-                        number_or_null(source->paused_ns && !source->resumed_ns,
-                                       (clock_monotonic_ns() - source->paused_ns) / 1000000));
+    json_object_set_new(
+        into, "pause_age_ms",
+        number_or_null(source->paused_ns && !source->resumed_ns && !source->handoff.resumed,
+                       (clock_monotonic_ns() - source->paused_ns) / 1000000));
+    source_describe_handoff(source, into);
 }

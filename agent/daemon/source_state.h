@@ -7,6 +7,8 @@
  *   source_disk.c     bulk pass and dirty passes of each disk
  *   source_memory.c   rounds, the decision to switch over, the pause
  *   source_handoff.c  what policy/handoff.h decides, done
+ *   source_take_back.c  taking the VM back after the commit
+ *   source_resolve.c  status, evidence and the operator's decision
  *   source_result.c   what the operator is told
  *
  * The way of a migration is one direction through prepare -> bulk -> passes -> memory -> paused -> handoff -> cleanup; each step ends in a
@@ -106,6 +108,7 @@ struct source {
     const char *limit_what;
     struct event *pause_clock;
     struct event *redial;
+    struct event *handoff_time; /* HANDOFF_TIME_MS */
 
     /* memory */
     struct convergence convergence;
@@ -137,10 +140,17 @@ struct source {
     uint64_t paused_ns, resumed_ns; /* CLOCK_MONOTONIC of this host */
     uint64_t downtime_error_ns;
     uint64_t committed_ms;
-    bool undecided_told;
+    bool undecided_told, unknown_told;
     bool hash_agreed;
-    /* Committed by the journal, and yet the guest runs here: no COMMIT, no TRY_AGAIN is sent. */
-    bool runs_here;
+    bool ended_there; /* the destination owns it, and its QEMU there has ended already */
+    struct handoff_source_journal recovered_journal;
+    struct event *recover_retry; /* QEMU did not answer after a restart; NULL: it was not asked */
+    bool recovered;              /* from a journal: what was sent is not known any more */
+    bool taking_back;            /* under way */
+    bool take_back_again;        /* it ended without an answer */
+    const char
+        *peer_word; /* the destination's latest about the handoff, for the operator; NULL: none */
+    uint64_t peer_word_ms; /* CLOCK_BOOTTIME */
 
     bool failing, cancelled, refused, lost;
     struct error error;       /* the first that went wrong */
@@ -165,21 +175,30 @@ void source_limit(struct source *source, const char *what, uint32_t ms);
 void source_send(struct source *source, const char *type, json_t *members);
 void source_order(struct source *source, const struct order *order, int fd);
 /* Carries out what policy/handoff.h says about INPUT. */
-void source_handoff(struct source *source, enum source_input input, const char *nonce);
+void source_handoff(struct source *source, enum source_input input,
+                    const struct handoff_word *word);
+/* The same for the first actions of a recovery. */
+void source_handoff_begin(struct source *source, unsigned actions);
 void source_release(struct migration *migration);
 struct source *source_new(struct daemon *daemon, const char *id, const char *vm, const char *peer);
 /* Everything is put back, or nothing had been changed: the result. */
 void source_finish(struct source *source);
 /* A step of a rollback has ended; the last one gives the result. */
 void source_tidy_end(struct source *source);
-/* After a restart: the rollback of what the journal left, with nobody to tell. */
-void source_roll_back_recovered(struct source *source);
+/* The destination's word that it has not and will not run it. */
+void source_abandoned(struct source *source, const struct error *error);
+/* Puts everything back, over a QMP connection that works; then the result. */
+void source_roll_back(struct source *source);
+/* Its process is gone. */
+void source_forget_qemu(struct source *source);
 void source_on_qemu_end(pid_t pid, void *context);
 /* Lets go of the mover and of the peer. */
 void source_hang_up(struct source *source);
 
 /* --- source_peer.c --- */
 void source_dial(struct source *source);
+/* In a moment. */
+void source_redial(struct source *source);
 
 /* --- source_prepare.c --- */
 void source_prepare_begin(struct source *source);
@@ -217,12 +236,28 @@ void source_disks_done(struct source *source);
 void source_last_passes(struct source *source);
 
 /* --- source_handoff.c --- */
-void source_handoff_do(struct source *source, unsigned actions);
+/* Timer. */
+void source_on_handoff_time(evutil_socket_t fd, short what, void *context);
+/* Renames the images, so that nothing starts them; those that are renamed already are fine. */
+bool source_mark_disks(struct source *source, struct error *error);
+void source_journal_paused(struct source *source);
 void source_owned(struct source *source, const json_t *message);
 /* The destination knows that we are done, or will be told later: the end. */
 void source_done_acknowledged(struct source *source);
 /* The old QEMU has ended. */
 void source_qemu_gone(struct source *source);
+
+/* --- source_take_back.c --- */
+/* Ends in SOURCE_IN_RESUMED or SOURCE_IN_NOT_RESUMED. */
+void source_take_back(struct source *source);
+/* If an attempt ended without an answer. */
+void source_take_back_again(struct source *source);
+
+/* --- source_resolve.c --- */
+void source_describe_handoff(const struct source *source, json_t *into);
+void source_evidence(const struct migration *migration, json_t *into);
+bool source_resolve(struct migration *migration, enum resolve_decision decision, bool source_is_off,
+                    struct error *error);
 
 /* --- source_result.c --- */
 json_t *source_result(const struct source *source, const char *result, const char *reason);

@@ -9,6 +9,8 @@
 #include "agent/common/must.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,7 +54,7 @@ static void entry_free(struct undo *undo, struct entry *entry)
     free(entry);
 }
 
-static struct entry *find(struct undo *undo, const char *key)
+static struct entry *find(const struct undo *undo, const char *key)
 {
     struct entry *entry;
 
@@ -243,24 +245,44 @@ static void on_cancelled(json_t *value, const struct error *error, void *context
     qmp_execute(undo->qmp, "query-migrate", NULL, -1, on_migration_state, undo);
 }
 
-static void undo_file(struct undo *undo, const json_t *what, const char *path)
+/* Still the very file that was made; one whose inode could not be noted yet must be empty. */
+static bool is_ours(const json_t *what, const struct stat *status)
 {
     const json_t *ino = json_object_get(what, "ino");
+
+    return ino ? (json_int_t)status->st_ino == json_integer_value(ino) &&
+                     (json_int_t)status->st_dev == json_integer_value(json_object_get(what, "dev"))
+               : S_ISREG(status->st_mode) && status->st_size == 0;
+}
+
+static void undo_file(struct undo *undo, const json_t *what, const char *path)
+{
     struct stat status;
-    bool ours;
 
     if (lstat(path, &status) < 0) {
         entry_done(undo, errno == ENOENT ? NULL : strerror(errno));
-        return;
-    }
-    ours = ino ? (json_int_t)status.st_ino == json_integer_value(ino) &&
-                     (json_int_t)status.st_dev == json_integer_value(json_object_get(what, "dev"))
-               : S_ISREG(status.st_mode) && status.st_size == 0;
-    if (!ours) {
+    } else if (!is_ours(what, &status)) {
         entry_done(undo, "another file is there now; it was left alone");
     } else {
         entry_done(undo, unlink(path) < 0 ? strerror(errno) : NULL);
     }
+}
+
+/*
+ * On stable storage before the guest resumes: with COMMITTED in the journal, the names are what tells a restart after a power failure that
+ * it was not meant to stay. The directory was synced milliseconds ago, so this does not take long.
+ */
+static bool sync_directory_of(const char *path)
+{
+    char *copy = must_copy(path);
+    int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool good = fd >= 0 && fsync(fd) == 0;
+
+    if (fd >= 0) {
+        close(fd);
+    }
+    free(copy);
+    return good;
 }
 
 static void undo_rename(struct undo *undo, const json_t *names)
@@ -272,8 +294,13 @@ static void undo_rename(struct undo *undo, const json_t *names)
         entry_done(undo, NULL);
     } else if (access(from, F_OK) == 0) {
         entry_done(undo, "a file of the old name is there; both were left alone");
+    } else if (rename(to, from) < 0) {
+        entry_done(undo, strerror(errno));
     } else {
-        entry_done(undo, rename(to, from) < 0 ? strerror(errno) : NULL);
+        if (!sync_directory_of(from)) {
+            log_warning("the directory of %s could not be synced: %s", from, strerror(errno));
+        }
+        entry_done(undo, NULL);
     }
 }
 
@@ -461,6 +488,11 @@ bool undo_add(struct undo *undo, const char *key, json_t *what, struct error *er
     return true;
 }
 
+bool undo_has(const struct undo *undo, const char *key)
+{
+    return find(undo, key) != NULL;
+}
+
 void undo_forget(struct undo *undo, const char *key)
 {
     struct entry *entry = find(undo, key);
@@ -476,6 +508,38 @@ void undo_forget_all(struct undo *undo)
     while (!TAILQ_EMPTY(&undo->entries)) {
         mark_undone(undo, TAILQ_FIRST(&undo->entries)->key);
         entry_free(undo, TAILQ_FIRST(&undo->entries));
+    }
+}
+
+static void keep_file(const json_t *what, const char *path, const char *suffix)
+{
+    char *kept = must_format("%s%s", path, suffix);
+    struct stat status;
+
+    if (lstat(path, &status) < 0 || !is_ours(what, &status)) {
+        log_warning("%s is not the file that was made here; it is left alone", path);
+    } else if (rename(path, kept) < 0) {
+        log_warning("%s could not be renamed to %s: %s", path, kept, strerror(errno));
+    } else {
+        log_info("%s is kept as %s", path, kept);
+    }
+    free(kept);
+}
+
+void undo_keep_files(struct undo *undo, const char *suffix)
+{
+    struct entry *entry = TAILQ_FIRST(&undo->entries);
+
+    while (entry) {
+        struct entry *next = TAILQ_NEXT(entry, link);
+        const char *path = json_string_value(json_object_get(entry->what, "file"));
+
+        if (path) {
+            keep_file(entry->what, path, suffix);
+            mark_undone(undo, entry->key);
+            entry_free(undo, entry);
+        }
+        entry = next;
     }
 }
 

@@ -37,9 +37,12 @@ void undo_restore(struct undo *undo, const struct journal_content *content);
 
 /* Journals and adds. KEY names it for undo_forget(). WHAT is stolen. False when the journal cannot be written: then do not make the change. */
 bool undo_add(struct undo *undo, const char *key, json_t *what, struct error *error);
+bool undo_has(const struct undo *undo, const char *key);
 /* The change was undone in the normal course, or has become meant to stay. Unknown keys are fine. */
 void undo_forget(struct undo *undo, const char *key);
 void undo_forget_all(struct undo *undo);
+/* The files of the list that are still those that were made get SUFFIX behind their names, and are forgotten: they stay. */
+void undo_keep_files(struct undo *undo, const char *suffix);
 
 /* LEFT: array of sentences about what could not be put back, empty when all was; borrowed. */
 typedef void (*undo_done_callback)(const json_t *left, void *context);

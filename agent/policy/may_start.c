@@ -1,5 +1,7 @@
 #include "may_start.h"
 
+#include "handoff_records.h"
+
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -43,74 +45,101 @@ static bool concerns(const json_t *begin, const char *what)
     return false;
 }
 
-enum verdict { SAYS_NOTHING, SAYS_YES, SAYS_NO };
-
-static enum verdict judge_source(const json_t *records, const json_t *begin, char *reason,
-                                 size_t size)
+/* Why, in the words for an operator. */
+static void give_reason(enum handoff_start says, const char *peer, const char *id, char *reason,
+                        size_t size)
 {
-    const char *peer = text_of(begin, "peer");
-
-    if (record_named(records, "rolled-back")) {
+    switch (says) {
+    case START_SAYS_NOTHING:
+        break;
+    case START_STAYED_HERE:
         snprintf(reason, size, "it stayed here: the migration to %s was rolled back", peer);
-        return SAYS_YES;
-    }
-    if (record_named(records, "taken-back")) {
+        break;
+    case START_TAKEN_BACK:
         snprintf(reason, size, "it was taken back from %s", peer);
-        return SAYS_YES;
-    }
-    if (record_named(records, "done")) {
+        break;
+    case START_WITHDRAWN:
+        snprintf(reason, size, "an operator decided that it runs here, not at %s", peer);
+        break;
+    case START_CAME_HERE:
+        snprintf(reason, size, "it came from %s and belongs to this host", peer);
+        break;
+    case START_UNDER_WAY:
+        snprintf(reason, size, "a migration to %s is under way (watari status %s)", peer, id);
+        break;
+    case START_UNDECIDED:
+        snprintf(reason, size,
+                 "a migration from %s is undecided here (watari status %s, watari resolve %s)",
+                 peer, id, id);
+        break;
+    case START_HANDED_OVER:
+        snprintf(
+            reason, size,
+            "it has been handed over to %s; the end is undecided here (watari status %s, watari resolve %s)",
+            peer, id, id);
+        break;
+    case START_MOVED_AWAY:
         snprintf(reason, size, "it has moved to %s", peer);
-        return SAYS_NO;
+        break;
+    case START_CONFLICT:
+        snprintf(reason, size, "both this host and %s own it (watari status %s, watari resolve %s)",
+                 peer, id, id);
+        break;
     }
-    snprintf(reason, size,
-             record_named(records, "committed")
-                 ? "it has been handed over to %s; the end is undecided here (watari status)"
-                 : "a migration to %s is under way (watari status)",
-             peer);
-    return SAYS_NO;
 }
 
-static enum verdict judge_destination(const json_t *records, const json_t *begin, char *reason,
-                                      size_t size)
+static enum handoff_start judge(const json_t *records, const json_t *begin)
 {
-    const char *peer = text_of(begin, "peer");
+    if (strcmp(text_of(begin, "side"), "source") == 0) {
+        const struct handoff_source_journal journal = handoff_source_records(records);
 
-    if (record_named(records, "owned") || record_named(records, "done")) {
-        snprintf(reason, size, "it came from %s and belongs to this host", peer);
-        return SAYS_YES;
+        return handoff_source_may_start(&journal);
     }
-    if (record_named(records, "abandoned")) {
-        return SAYS_NOTHING; /* it never was here */
-    }
-    snprintf(reason, size, "a migration from %s is undecided (watari status)", peer);
-    return SAYS_NO;
+    const struct handoff_destination_journal journal = handoff_destination_records(records);
+
+    return handoff_destination_may_start(&journal);
+}
+
+/* An end is wanting: that counts whatever the clocks said when it began. */
+static bool is_open(enum handoff_start says)
+{
+    return !handoff_start_allowed(says) && says != START_MOVED_AWAY;
+}
+
+/* When it began. Journals of before that was noted are placed by the time of their last record. */
+static int64_t began(const struct may_start_journal *journal, const json_t *begin)
+{
+    const json_t *noted = json_object_get(begin, "began_s");
+
+    return json_is_integer(noted) ? json_integer_value(noted) : journal->written;
 }
 
 bool may_start(const char *what, const struct may_start_journal *journals, size_t count,
                char *reason, size_t reason_size)
 {
-    enum verdict verdict = SAYS_NOTHING;
     int64_t latest = INT64_MIN;
+    bool may = true;
 
     snprintf(reason, reason_size, "no migration of it is known here");
     for (size_t i = 0; i < count; i++) {
         const json_t *begin = record_named(journals[i].records, "begin");
-        enum verdict says;
-        char why[256];
+        enum handoff_start says;
+        bool allows;
+        int64_t at;
 
         if (!begin || !concerns(begin, what)) {
             continue;
         }
-        says = strcmp(text_of(begin, "side"), "source") == 0
-                   ? judge_source(journals[i].records, begin, why, sizeof why)
-                   : judge_destination(journals[i].records, begin, why, sizeof why);
-        /* Equal stamps (a clock that stands): the "no" counts. */
-        if (says != SAYS_NOTHING &&
-            (journals[i].written > latest || (journals[i].written == latest && says == SAYS_NO))) {
-            latest = journals[i].written;
-            verdict = says;
-            snprintf(reason, reason_size, "%s", why);
+        says = judge(journals[i].records, begin);
+        allows = handoff_start_allowed(says);
+        at = is_open(says) ? INT64_MAX : began(&journals[i], begin);
+        /* Equal times (a clock that stands): the "no" counts. */
+        if (says != START_SAYS_NOTHING && (at > latest || (at == latest && !allows))) {
+            latest = at;
+            may = allows;
+            give_reason(says, text_of(begin, "peer"), text_of(begin, "migration"), reason,
+                        reason_size);
         }
     }
-    return verdict != SAYS_NO;
+    return may;
 }

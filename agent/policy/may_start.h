@@ -11,7 +11,8 @@
 
 /*
  * One migration's journal as array of its records (agent/common/journal_file.h), with the time its file was last written (seconds since the
- * epoch): the latest one that decided anything counts.
+ * epoch), for journals that do not say when they began: of those that decided anything the one that began last counts, and one that has
+ * not come to its end before all others.
  */
 struct may_start_journal {
     const json_t *records;

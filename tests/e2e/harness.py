@@ -13,12 +13,19 @@ from lab.agents import Agents  # noqa: E402
 
 BUILD = pathlib.Path(os.environ.get("WATARI_BUILD", "build")).resolve()
 ALL = []
+MORE = set()
 
 
 def test(function):
     """Its name is the behaviour that it proves."""
     ALL.append(function)
     return function
+
+
+def more(function):
+    """As test(), but run only with --all or by name."""
+    MORE.add(function)
+    return test(function)
 
 
 def check(condition, text):
@@ -39,14 +46,16 @@ def eventually(condition, text, seconds=20):
 
 
 def run(*arguments, before_each=None, after_failure=None):
-    """Runs the tests named on the command line, or all, each called with ARGUMENTS; returns (passed, failed)."""
-    names = sys.argv[1:]
+    """Runs the tests named on the command line, or all (but for those of more() when there is no --all), each called with ARGUMENTS;
+    returns (passed, failed)."""
+    names = [word for word in sys.argv[1:] if word != "--all"]
     unknown = set(names) - {function.__name__ for function in ALL}
     if unknown:
         sys.exit(f"no such test: {' '.join(sorted(unknown))}")
     passed = failed = 0
     for function in ALL:
-        if names and function.__name__ not in names:
+        wanted = function.__name__ in names if names else function not in MORE or "--all" in sys.argv
+        if not wanted:
             continue
         began = time.monotonic()
         try:
@@ -68,7 +77,7 @@ def run(*arguments, before_each=None, after_failure=None):
 def run_with_agents(make_world, lines, before_each=None):
     """All tests of a program, each called with make_world(lab, agents), in one lab with agents; after a failure the last LINES of both
     daemons' logs are shown. Returns the exit code."""
-    with Lab() as lab:
+    with Lab(visible=[BUILD]) as lab:
         lab.install_boot_files()
         with Agents(lab, BUILD) as agents:
             def show_logs(_):

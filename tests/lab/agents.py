@@ -2,6 +2,8 @@
 
     with Lab() as lab, Agents(lab, build) as agents:
         outcome = agents.migrate(guest, "--mode", "quick")
+
+In a host nothing supervises watarid, so that it is two processes: the guardian, which was started, and its child, the daemon proper.
 """
 
 import json
@@ -13,6 +15,7 @@ import threading
 import time
 
 from .errors import LabError
+from .host import parent_of, state_of
 
 STATE = "/var/lib/watari"
 RUN = "/run/watari"
@@ -69,14 +72,14 @@ class Agents:
 
     def __exit__(self, *_):
         for host in self.lab.hosts:
-            daemon = self._daemons.pop(host.name, None)
+            daemon = self._daemons.get(host.name)
             if daemon and daemon.poll() is None:
+                self.thaw(host)
                 daemon.terminate()
                 try:
                     daemon.wait(30)
                 except subprocess.TimeoutExpired:
-                    daemon.kill()
-                    daemon.wait()
+                    self.kill(host)
         for log in self._logs:
             log.close()
 
@@ -92,25 +95,87 @@ class Agents:
             "[launch]\nallow-path = /srv/watari/boot\n",
         )
 
-    def start(self, host):
-        """Starts the daemon of HOST (again) and waits until it answers."""
+    def start(self, host, pause_at=()):
+        """Starts the daemon of HOST (again) and waits until it answers. PAUSE_AT: the points (agent/common/pause_point.h) where it stops
+        for paused(), each once in the life of a daemon."""
+        environment = {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
+        environment["WATARI_PAUSE_AT"] = ",".join(pause_at)
         log = open(host.path(LOG), "ab")
         self._logs.append(log)
         host.path(CONTROL).unlink(missing_ok=True)
-        self._daemons[host.name] = host.popen([self.build / "watarid"], stdout=log, stderr=log)
+        self._daemons[host.name] = host.popen([self.build / "watarid"], stdout=log, stderr=log, env=environment)
+        self.wait_for(host)
+
+    def wait_for(self, host):
+        """Until the daemon of HOST, just started or started again by its guardian, answers."""
         host.wait_for_file(CONTROL, 40)
 
     def log(self, host):
         return host.read(LOG)
 
     def daemon(self, host):
+        """The process that was started: the guardian. SIGTERM ends both, and its exit code is the daemon's."""
         return self._daemons[host.name]
 
+    def daemon_pid(self, host):
+        """Pid, as seen from outside, of the daemon proper, or None when it is dead at the moment."""
+        guardian = self._daemons[host.name].inner_pid
+        return next((pid for pid in host.find("watarid") if parent_of(pid) == guardian), None)
+
     def kill(self, host):
-        """kill -9 of the daemon."""
-        daemon = self._daemons[host.name]
-        daemon.kill()
-        daemon.wait()
+        """kill -9 of watarid, until it is started again: the guardian first, who would do that."""
+        guardian = self._daemons[host.name]
+        guardian.kill()
+        guardian.wait()
+        host.end(host.find("watarid"))
+
+    def kill_daemon_only(self, host):
+        """kill -9 of the daemon proper: its guardian starts it again (wait_for)."""
+        pid = self.daemon_pid(host)
+        host.path(CONTROL).unlink()
+        host.end([pid])
+
+    def freeze(self, host):
+        """SIGSTOP of the daemon proper: it does nothing, and what is sent to it waits in its sockets."""
+        host.signal(self.daemon_pid(host), signal.SIGSTOP)
+
+    def thaw(self, host):
+        """SIGCONT, after freeze() or at a pause point."""
+        pid = self.daemon_pid(host)
+        if pid:
+            host.signal(pid, signal.SIGCONT)
+
+    def paused(self, host):
+        """Whether the daemon of HOST has been stopped: has reached its pause point."""
+        pid = self.daemon_pid(host)
+        return pid is not None and state_of(pid) == "T"
+
+    def reboot(self, host):
+        """HOST loses its power: watarid, movers, QEMUs and all else end at once. Nothing is started again."""
+        host.reboot()
+        self._daemons[host.name].wait()
+        host.path(RUN).chmod(0o700)
+
+    def may_start(self, host, what):
+        """(may, why) as `watari may-start` answers in HOST, for a VM's name or the path of a disk."""
+        done = host.run([self.build / "watari", "may-start", what, "--state-dir", STATE], check=False)
+        return done.returncode == 0, (done.stdout + done.stderr).strip()
+
+    def autostart(self, host, guest):
+        """What a unit of the VM with `ExecStartPre=watari may-start` does when HOST has booted: starts it from the disks of that host, if
+        it may. Returns whether it did."""
+        may, _ = self.may_start(host, guest.name)
+        if may:
+            guest.start(host)
+            guest.wait_ready()
+        return may
+
+    def running_in(self, guest):
+        """The host that runs GUEST, or None. That two do is an error."""
+        found = [host for host in self.lab.hosts if guest.runs_in(host)]
+        if len(found) > 1:
+            raise LabError(f"guest {guest.name} runs at both hosts")
+        return found[0] if found else None
 
     def client(self, host, *words, **options):
         """A running `watari --json WORDS` in HOST."""

@@ -21,6 +21,8 @@ KERNEL_WORDS = "console=ttyS0 quiet rdinit=/init mitigations=off audit=0 cryptom
 BOOT = "/srv/watari/boot"
 # QEMU before 9.0 under TCG loses writes of a migrating guest when its RAM is a multiple of this.
 TCG_UNSAFE_KIB = 256
+# After so many seconds without an answer a monitor is somebody else's, and a guest stands still.
+SILENCE = 3
 
 
 class Corrupt(LabError):
@@ -140,6 +142,8 @@ class Guest:
     def start(self, host, incoming=None):
         """Boots the VM in HOST, or has it wait there for a migration. The network needs the tap."""
         host.path(self.directory).mkdir(parents=True, exist_ok=True)
+        for name in ("qmp.sock", "serial.sock", "serial.log"):  # of a QEMU that was killed
+            host.path(f"{self.directory}/{name}").unlink(missing_ok=True)
         if not incoming:
             self.attach(host)
         host.spawn(self.argv(incoming), self.log)
@@ -150,6 +154,13 @@ class Guest:
         self.host = host
         self.qmp_path = qmp_path or f"{self.directory}/qmp.sock"
         self.serial_path = serial_path or f"{self.directory}/serial.sock"
+
+    def find(self, host):
+        """attach() to its QEMU in HOST, wherever that one's sockets are."""
+        argv = next((argv for argv in host.processes().values() if self.uuid in argv), None)
+        if not argv:
+            raise LabError(f"guest {self.name}: no QEMU of it in {host.name}")
+        self.attach(host, str(_monitors(argv)[-1]), str(_console(argv)))
 
     def qmp(self):
         """A QMP connection of its own, to be closed by the caller: `with guest.qmp() as qmp:`"""
@@ -176,13 +187,33 @@ class Guest:
         """Pids, as seen from outside, of the QEMUs in HOST that run or await this VM."""
         return [pid for pid, argv in host.processes().items() if self.uuid in argv]
 
-    def command(self, line, timeout=30):
-        """Sends a line to the workload and returns its answer; the serial socket is free again."""
+    def runs_in(self, host):
+        """Whether a QEMU in HOST runs this VM: by QMP, or, where somebody else is connected to all
+        of its monitors, by the guest's own answer."""
+        for argv in host.processes().values():
+            if self.uuid in argv:
+                running = _runs_by_qmp(host, argv)
+                if running is None:
+                    running = self._answers(host, argv)
+                if running:
+                    return True
+        return False
+
+    def _answers(self, host, argv):
+        try:
+            self.command("status", SILENCE, host.path(_console(argv)))
+        except LabError:
+            return False
+        return True
+
+    def command(self, line, timeout=30, console=None):
+        """Sends a line to the workload and returns its answer; the serial socket is free again.
+        CONSOLE: that socket as seen from outside, if it is not the one of attach()."""
         self._tag += 1
         tag = f"#{os.getpid()}-{self._tag} ".encode()
         received = b""
         limit = time.monotonic() + timeout
-        with unix_connect(self.host.path(self.serial_path), timeout) as link:
+        with unix_connect(console or self.host.path(self.serial_path), timeout) as link:
             link.sendall(tag + line.encode() + b"\n")
             while True:
                 link.settimeout(max(0.01, limit - time.monotonic()))
@@ -228,6 +259,30 @@ class Guest:
             if time.monotonic() > limit:
                 raise LabError(f"guest {self.name}: its QEMU does not end")
             time.sleep(0.02)
+
+
+def _monitors(argv):
+    """Where the QMP socket of a QEMU with these arguments may be: watarid keeps it in private/ until
+    the copy is owned."""
+    value = next(argv[i + 1] for i, word in enumerate(argv) if word == "-qmp")
+    path = pathlib.Path(value.removeprefix("unix:").split(",")[0])
+    return (path, path.parent.parent / path.name) if path.parent.name == "private" else (path,)
+
+
+def _console(argv):
+    value = next(word for word in argv if word.startswith("socket,id=serial,"))
+    return value.split("path=")[1].split(",")[0]
+
+
+def _runs_by_qmp(host, argv):
+    """True or False, or None when no monitor answers."""
+    for path in _monitors(argv):
+        try:
+            with Qmp(host.path(path), SILENCE) as qmp:
+                return qmp("query-status")["running"]
+        except (LabError, OSError):
+            continue
+    return None
 
 
 @functools.cache

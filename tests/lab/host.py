@@ -9,10 +9,12 @@ does.
 import json
 import os
 import pathlib
+import select
 import shutil
 import signal
 import subprocess
 import time
+import uuid
 
 from .errors import LabError
 
@@ -29,6 +31,9 @@ MADE_IN_ADVANCE = (
     "/srv/watari",
     "/var/lib/watari",
 )
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+# What lies over it in a host that was rebooted.
+NEW_BOOT_ID = "/var/tmp/boot_id"
 
 
 class Process(subprocess.Popen):
@@ -92,6 +97,7 @@ class Host:
             "visible": [str(path) for path in visible],
         }
         self._outer = None
+        self._rebooted = False
         self.init_pid = None
 
     def start(self):
@@ -227,6 +233,42 @@ class Host:
         finally:
             os.close(descriptor)
 
+    def end(self, pids, timeout=20):
+        """Kills processes of this host, and waits until all their threads are gone."""
+        limit = time.monotonic() + timeout
+        own = self.processes()
+        for pid in pids:
+            try:
+                descriptor = os.pidfd_open(pid)
+            except ProcessLookupError:
+                continue
+            try:
+                if pid in own:
+                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                if not select.select([descriptor], [], [], max(0.0, limit - time.monotonic()))[0]:
+                    raise LabError(f"{self.name}: process {pid} does not end")
+            except ProcessLookupError:
+                pass
+            finally:
+                os.close(descriptor)
+
+    def reboot(self):
+        """As after a loss of power: no process is left, /run is empty, the boot id is another one.
+        What a real one does besides is not done: what was not on the disk yet is not lost, and the
+        clocks go on."""
+        self.end(list(self.processes()))
+        for path in self.path("/run").iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        for path in MADE_IN_ADVANCE:
+            self.path(path).mkdir(parents=True, exist_ok=True)
+        self.write(NEW_BOOT_ID, f"{uuid.uuid4()}\n")
+        if not self._rebooted:
+            self.run(["mount", "--bind", NEW_BOOT_ID, BOOT_ID])
+            self._rebooted = True
+
     def path(self, inside):
         """Where a file of the host's own lies, seen from outside. INSIDE: its path in the host."""
         inside = os.path.normpath(inside)
@@ -250,6 +292,25 @@ class Host:
             if time.monotonic() > limit:
                 raise LabError(f"{self.name}: no {inside} within {timeout} s")
             time.sleep(0.02)
+
+
+def _stat(pid):
+    """The fields of /proc/PID/stat behind the name: state, parent, ...; none when it has ended."""
+    try:
+        text = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    return text.rpartition(")")[2].split()
+
+
+def state_of(pid):
+    fields = _stat(pid)
+    return fields[0] if fields else None
+
+
+def parent_of(pid):
+    fields = _stat(pid)
+    return int(fields[1]) if fields else None
 
 
 def _line(argv):

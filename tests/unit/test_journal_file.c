@@ -294,6 +294,26 @@ static void the_damage_is_named(void **state)
     assert_non_null(strstr(error.text, "nothing was changed"));
 }
 
+/* For people only. */
+static void what_is_before_the_damage_can_be_shown(void **state)
+{
+    struct journal_text made = make_text();
+    struct journal_content content;
+
+    (void)state;
+    made.text[made.ends[1] + 20] = '#';
+    write_bytes(made.text, made.length);
+    journal_file_read_some(path, &content);
+    assert_int_equal(json_array_size(content.records), 2);
+    assert_int_equal(content.good_length, made.ends[1]);
+    assert_non_null(journal_content_last(&content, "begin"));
+    journal_content_clear(&content);
+    journal_file_read_some("/tmp/there/is/no/such/journal", &content);
+    assert_int_equal(json_array_size(content.records), 0);
+    assert_null(journal_content_last(&content, "begin"));
+    journal_content_clear(&content);
+}
+
 static void a_record_without_a_name_is_damage(void **state)
 {
     struct journal_text made = make_text();
@@ -349,6 +369,7 @@ int main(void)
         cmocka_unit_test(a_last_record_with_a_flipped_bit_is_not_believed),
         cmocka_unit_test(a_record_out_of_its_place_is_damage),
         cmocka_unit_test(the_damage_is_named),
+        cmocka_unit_test(what_is_before_the_damage_can_be_shown),
         cmocka_unit_test(a_record_without_a_name_is_damage),
         cmocka_unit_test(a_file_that_is_not_there_or_no_file_is_unreadable),
         cmocka_unit_test(a_huge_file_is_refused_without_reading_it_all),

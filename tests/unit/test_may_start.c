@@ -102,7 +102,15 @@ static void a_source_may_start_it_only_when_it_came_back(void **state)
          "taken back from east"},
         {"[" SOURCE_BEGIN
          ",{'record':'committed'},{'record':'taken-back'},{'record':'rolled-back'}]",
-         true, "stayed here"},
+         true, "taken back from east"},
+        {"[" SOURCE_BEGIN ",{'record':'committed'},{'record':'taking-back','refusal':1}]", false,
+         "handed over to east"},
+        {"[" SOURCE_BEGIN ",{'record':'committed'},{'record':'withdrawn'}]", true,
+         "an operator decided"},
+        {"[" SOURCE_BEGIN ",{'record':'committed'},{'record':'withdrawn'},{'record':'conflict'}]",
+         false, "both this host and east own it"},
+        {"[" SOURCE_BEGIN ",{'record':'committed'},{'record':'given-up'}]", false,
+         "handed over to east"},
     };
 
     (void)state;
@@ -123,6 +131,9 @@ static void a_destination_may_start_it_only_when_it_owns_it(void **state)
         {"[" DESTINATION_BEGIN ",{'record':'loaded'}]", false, "undecided"},
         {"[" DESTINATION_BEGIN ",{'record':'loaded'},{'record':'committed'}]", false, "undecided"},
         {"[" DESTINATION_BEGIN ",{'record':'loaded'},{'record':'refused'}]", false, "undecided"},
+        {"[" DESTINATION_BEGIN ",{'record':'committed','forced':true}]", false, "undecided"},
+        {"[" DESTINATION_BEGIN ",{'record':'committed'},{'record':'conflict'}]", false,
+         "both this host and west own it"},
         {"[" DESTINATION_BEGIN ",{'record':'committed'},{'record':'owned'}]", true, "from west"},
         {"[" DESTINATION_BEGIN ",{'record':'owned'},{'record':'done'}]", true, "belongs to this"},
         {"[" DESTINATION_BEGIN ",{'record':'refused'},{'record':'abandoned'}]", true,
@@ -178,6 +189,60 @@ static void the_latest_journal_that_decided_anything_counts(void **state)
     expect(&journals, "web", false, "moved");
 }
 
+static void what_a_journal_says_of_its_beginning_counts_more_than_its_file(void **state)
+{
+    static const char moved[] =
+        "[{'record':'begin','began_s':100,'side':'source','vm':'web','peer':'east'},"
+        "{'record':'committed'},{'record':'done'}]";
+    static const char owned[] =
+        "[{'record':'begin','began_s':200,'side':'destination','vm':'web','peer':'east'},"
+        "{'record':'committed'},{'record':'owned'}]";
+    static const char moved_then[] =
+        "[{'record':'begin','began_s':200,'side':'source','vm':'web','peer':'east'},"
+        "{'record':'committed'},{'record':'done'}]";
+    struct journals journals = {0};
+
+    (void)state;
+    /* As files from a backup: the older journal is the younger file. */
+    add(&journals, 9000, moved);
+    add(&journals, 50, owned);
+    expect(&journals, "web", true, "came from east");
+    add(&journals, 50, owned);
+    add(&journals, 9000, moved);
+    expect(&journals, "web", true, "came from east");
+    /* Within one second: no. */
+    add(&journals, 50, owned);
+    add(&journals, 50, moved_then);
+    expect(&journals, "web", false, "moved to east");
+    add(&journals, 50, moved_then);
+    add(&journals, 50, owned);
+    expect(&journals, "web", false, "moved to east");
+}
+
+/* A clock that was ahead when a VM came must not hide that it is being handed over now. */
+static void one_without_an_end_counts_before_all_others(void **state)
+{
+    static const char *const open[] = {
+        "[" SOURCE_BEGIN "]",
+        "[" SOURCE_BEGIN ",{'record':'committed'}]",
+        "[" SOURCE_BEGIN ",{'record':'committed'},{'record':'withdrawn'},{'record':'conflict'}]",
+        "[" DESTINATION_BEGIN ",{'record':'loaded'}]",
+        "[" DESTINATION_BEGIN ",{'record':'loaded'},{'record':'committed'},{'record':'conflict'}]",
+    };
+    const char *owned = "[" DESTINATION_BEGIN ",{'record':'owned'},{'record':'done'}]";
+    struct journals journals = {0};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof open / sizeof *open; i++) {
+        add(&journals, 100, open[i]);
+        add(&journals, 9000, owned);
+        expect(&journals, "web", false, "watari status");
+        add(&journals, 9000, owned);
+        add(&journals, 100, open[i]);
+        expect(&journals, "web", false, "watari status");
+    }
+}
+
 static void between_equal_stamps_no_counts_in_either_order(void **state)
 {
     const char *moved = "[" SOURCE_BEGIN ",{'record':'done'}]";
@@ -227,6 +292,8 @@ int main(void)
         cmocka_unit_test(a_destination_may_start_it_only_when_it_owns_it),
         cmocka_unit_test(a_disk_is_known_by_its_path_and_by_its_mark),
         cmocka_unit_test(the_latest_journal_that_decided_anything_counts),
+        cmocka_unit_test(what_a_journal_says_of_its_beginning_counts_more_than_its_file),
+        cmocka_unit_test(one_without_an_end_counts_before_all_others),
         cmocka_unit_test(between_equal_stamps_no_counts_in_either_order),
         cmocka_unit_test(records_without_what_they_should_have_are_no_leave_to_start),
         cmocka_unit_test(a_long_name_does_not_overflow_the_reason),

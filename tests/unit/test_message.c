@@ -48,14 +48,16 @@ static const char *const good_messages[MESSAGE_TYPE_COUNT] = {
     [MESSAGE_COMMIT] = "{\"type\":\"commit\",\"migration\":\"" ID "\",\"nonce\":\"" HEX32 "\"}",
     [MESSAGE_OWNED] =
         "{\"type\":\"owned\",\"migration\":\"" ID "\",\"running\":true,\"resumed_at\":12}",
-    [MESSAGE_REFUSED] = "{\"type\":\"refused\",\"migration\":\"" ID "\",\"text\":\"\"}",
+    [MESSAGE_REFUSED] =
+        "{\"type\":\"refused\",\"migration\":\"" ID "\",\"refusal\":1,\"copy\":true,\"text\":\"\"}",
     [MESSAGE_TAKEN_BACK] = "{\"type\":\"taken-back\",\"migration\":\"" ID "\"}",
-    [MESSAGE_TRY_AGAIN] = "{\"type\":\"try-again\",\"migration\":\"" ID "\"}",
+    [MESSAGE_TRY_AGAIN] = "{\"type\":\"try-again\",\"migration\":\"" ID "\",\"refusal\":1}",
     [MESSAGE_DONE] = "{\"type\":\"done\",\"migration\":\"" ID "\"}",
     [MESSAGE_DONE_ACK] = "{\"type\":\"done-ack\",\"migration\":\"" ID "\"}",
     [MESSAGE_ABORT] =
         "{\"type\":\"abort\",\"migration\":\"" ID "\",\"error\":\"cancelled\",\"text\":\"t\"}",
     [MESSAGE_ABORTED] = "{\"type\":\"aborted\",\"migration\":\"" ID "\",\"text\":\"\"}",
+    [MESSAGE_CONFLICT] = "{\"type\":\"conflict\",\"migration\":\"" ID "\",\"text\":\"\"}",
     [MESSAGE_QUERY] = "{\"type\":\"query\",\"migration\":\"" ID "\"}",
     [MESSAGE_UNKNOWN] = "{\"type\":\"unknown\",\"migration\":\"" ID "\"}",
 };
