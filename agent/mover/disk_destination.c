@@ -39,6 +39,7 @@ struct disk_destination {
     unsigned unfinished; /* taken out of the inbox, without a DONE yet */
     bool quiesce;
     bool quiesced;
+    unsigned resumes; /* RESUMEs to answer when nothing is unfinished */
 
     pthread_mutex_t room_mutex; /* guards the rest */
     unsigned taken;
@@ -133,6 +134,9 @@ static bool obey(struct disk_destination *destination, const struct order *order
     case ORDER_QUIESCE:
         destination->quiesce = true;
         return true;
+    case ORDER_RESUME:
+        destination->resumes++;
+        return true;
     default:
         return mover_fail(destination->mover, "orders", "order %u is not for the disk thread",
                           (unsigned)order->type);
@@ -185,7 +189,7 @@ static bool take_inbox(struct disk_destination *destination)
     while (is_good && (work = work_list_take(&arrived)) != NULL) {
         is_good = accept_work(destination, work);
         if (!is_good) {
-            work_free(work);
+            work_unref(work);
         }
     }
     return is_good;
@@ -292,6 +296,22 @@ static void quiesce_when_still(struct disk_destination *destination)
     reporter_put(&destination->mover->reporter, &report);
 }
 
+/*
+ * The lanes are over, and the source sends again whatever it has no DONE for. That may not reach
+ * QEMU while a write of the same request is still in its hands: DONE for the second would let the
+ * source send newer bytes in its next pass, and the first could land after them. So all is finished
+ * before new lanes may come, and the answers, which nobody took or the source will get again, go.
+ */
+static void resume_when_still(struct disk_destination *destination)
+{
+    if (destination->resumes == 0 || destination->unfinished > 0) {
+        return;
+    }
+    outbox_drop(destination->mover->outbox, FRAME_DONE);
+    mover_resumed(destination->mover, RESUME_DISK, destination->resumes);
+    destination->resumes = 0;
+}
+
 /* A completed command of a connection that died is no answer to the peer: what it did is not
  * known. */
 static bool turn(struct disk_destination *destination, uint32_t disk, short revents)
@@ -340,6 +360,7 @@ static bool turn_all(struct disk_destination *destination, const struct pollfd *
             return false;
         }
     }
+    resume_when_still(destination);
     quiesce_when_still(destination);
     return true;
 }

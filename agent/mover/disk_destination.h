@@ -13,7 +13,7 @@
 
 /* NULL after mover_fail. Main thread. */
 struct disk_destination *disk_destination_start(struct mover *mover);
-/* DISK or QUIESCE; takes FD over. Main thread. */
+/* DISK, QUIESCE or RESUME; takes FD over. Main thread. */
 bool disk_destination_order(struct disk_destination *destination, const struct order *order,
                             int fd);
 /* An extent (its hash checked) or FLUSH, taken over when it returns true. False when there is no

@@ -154,19 +154,24 @@ static void close_request(struct pass *pass, struct request *request)
 {
     pass->requests_out--;
     pass->bytes_out -= request->length;
-    work_free(request->work);
     request_release(pass->requests, request);
 }
 
-/* Hands the request's frame to the lanes. */
+/* Hands the request's frame to the lanes, and keeps it until it is answered. */
 static void send_request(struct pass *pass, struct request *request)
 {
-    struct work *work = request->work;
-
     request->sent = true;
-    request->work = NULL;
     pass->figures.extents++;
-    outbox_put(pass->mover->outbox, work);
+    outbox_put(pass->mover->outbox, work_ref(request->work));
+}
+
+void pass_send_again(struct pass *pass, struct request *request)
+{
+    /* How long the link was away says nothing about how long a flush takes. */
+    if (pass->state == PASS_FLUSHING) {
+        pass->flush_started_us = mover_now_us();
+    }
+    outbox_put(pass->mover->outbox, work_ref(request->work));
 }
 
 static struct request *open_request(struct pass *pass, const struct extent *extent)
@@ -288,15 +293,16 @@ static bool begin_flush(struct pass *pass)
     struct work *work = work_new(FRAME_FLUSH, 0);
 
     if (request == NULL || work == NULL) {
-        work_free(work);
+        work_unref(work);
         return mover_fail_memory(pass->mover);
     }
     request->pass = pass;
     request->sent = true;
+    request->work = work;
     work->flush = (struct frame_flush){request->id, (uint16_t)pass->order.disk};
     pass->state = PASS_FLUSHING;
     pass->flush_started_us = mover_now_us();
-    outbox_put(pass->mover->outbox, work);
+    outbox_put(pass->mover->outbox, work_ref(work));
     return true;
 }
 

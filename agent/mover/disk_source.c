@@ -18,6 +18,7 @@ struct disk_source {
     struct disk_inbox inbox;
     pthread_t thread;
     struct request_table requests;
+    unsigned resumes; /* RESUMEs to obey when the answers that came before are taken in */
     bool disk_known[ORDERS_MAX_DISKS];
     struct order_disk disks[ORDERS_MAX_DISKS];
     struct pass *passes;
@@ -108,6 +109,9 @@ static bool obey(struct disk_source *source, const struct order *order, int fd)
         return order_pass(source, &order->pass, fd);
     case ORDER_RELEASE:
         return order_release(source, &order->pass);
+    case ORDER_RESUME:
+        source->resumes++;
+        return true;
     default:
         return mover_fail(source->mover, "orders", "order %u is not for the disk thread",
                           (unsigned)order->type);
@@ -143,9 +147,28 @@ static bool take_inbox(struct disk_source *source)
     }
     while ((work = work_list_take(&arrived)) != NULL) {
         is_good = is_good && take_done(source, &work->done);
-        work_free(work);
+        work_unref(work);
     }
     return is_good;
+}
+
+/* All lanes are over: what has no answer goes out again, for those that come. */
+static void send_again(struct disk_source *source)
+{
+    struct outbox *outbox = source->mover->outbox;
+    struct request *request;
+    size_t position = 0;
+
+    if (source->resumes == 0) {
+        return;
+    }
+    outbox_drop(outbox, FRAME_EXTENT);
+    outbox_drop(outbox, FRAME_FLUSH);
+    while ((request = request_next_sent(&source->requests, &position)) != NULL) {
+        pass_send_again(request->pass, request);
+    }
+    mover_resumed(source->mover, RESUME_DISK, source->resumes);
+    source->resumes = 0;
 }
 
 /* All passes that run get the same share, so that a slow disk cannot take everything. */
@@ -201,7 +224,11 @@ static void *run(void *argument)
                 is_good = pass_turn(source->polled[i], source->fds[i].revents);
             }
         }
-        is_good = is_good && take_inbox(source) && go_on(source);
+        is_good = is_good && take_inbox(source);
+        if (is_good) {
+            send_again(source);
+            is_good = go_on(source);
+        }
     }
     return NULL;
 }

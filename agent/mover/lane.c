@@ -14,14 +14,20 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 /* A peer that has not finished its handshake by then is not going to. */
 #define HANDSHAKE_US (10u * 1000000u)
 /* The kernel takes no more unsent bytes than this from us, so that a small frame does not queue
  * behind a second's worth of others. */
 #define UNSENT_MAX (128 << 10)
-/* A silent cut is the control connection's to see; this only keeps a lane from waiting for ever. */
-#define USER_TIMEOUT_MS 30000u
+/* So long may the peer's kernel be silent: what we sent has no acknowledgement, or, with nothing to
+ * send, probes have no answer. Then the lane is lost. */
+#define USER_TIMEOUT_MS 5000u
+#define PROBE_AFTER_S 2
+#define PROBE_EVERY_S 1
+/* Only without TCP_USER_TIMEOUT does the kernel count them. */
+#define PROBES 3
 
 static void report_lane(struct lane *lane, enum report_type type, const char *text)
 {
@@ -31,13 +37,13 @@ static void report_lane(struct lane *lane, enum report_type type, const char *te
     reporter_put(&lane->mover->reporter, &report);
 }
 
-/* Waits until TLS can go on, the deadline (0: none) has passed, or, with WITH_OUTBOX, the outbox
- * wakes us. False when it passed. */
-static bool wait_for(struct lane *lane, short events, uint64_t deadline, bool with_outbox)
+/* Waits until TLS can go on, the deadline (0: none) has passed, or the outbox wakes us. False when
+ * it passed. */
+static bool wait_for(struct lane *lane, short events, uint64_t deadline)
 {
     const struct waker *waker = outbox_waker(lane->mover->outbox, lane->index);
     struct pollfd fds[2] = {{.fd = lane->fd, .events = events},
-                            {.fd = with_outbox ? waker->fd : -1, .events = POLLIN}};
+                            {.fd = waker->fd, .events = POLLIN}};
     int timeout = -1;
 
     /* Nothing wanted of the socket: do not poll it at all, since an error on it would be reported
@@ -53,7 +59,7 @@ static bool wait_for(struct lane *lane, short events, uint64_t deadline, bool wi
         }
         timeout = (int)((deadline - now) / 1000u) + 1;
     }
-    if (poll(fds, 2, timeout) > 0 && with_outbox && (fds[1].revents & POLLIN) != 0) {
+    if (poll(fds, 2, timeout) > 0 && (fds[1].revents & POLLIN) != 0) {
         waker_clear(waker);
     }
     return true;
@@ -64,7 +70,7 @@ static bool shake_hands(struct lane *lane, const char **why)
 {
     uint64_t deadline = mover_now_us() + HANDSHAKE_US;
 
-    for (;;) {
+    while (!lane_is_stopped(lane)) {
         short events = 0;
 
         switch (tls_channel_handshake(lane->channel)) {
@@ -83,16 +89,17 @@ static bool shake_hands(struct lane *lane, const char **why)
             *why = tls_channel_error(lane->channel);
             return false;
         }
-        if (!wait_for(lane, events, deadline, false)) {
+        if (!wait_for(lane, events, deadline)) {
             *why = "the TLS handshake was not finished within 10 s";
             return false;
         }
     }
+    return false;
 }
 
 static void carry(struct lane *lane)
 {
-    for (;;) {
+    while (!lane_is_stopped(lane)) {
         enum lane_step received = lane_receive(lane);
         enum lane_step sent = LANE_WAITS;
 
@@ -103,7 +110,7 @@ static void carry(struct lane *lane)
             return;
         }
         if (received == LANE_WAITS && sent == LANE_WAITS) {
-            wait_for(lane, (short)(lane->read_wants | lane->write_wants), 0, true);
+            wait_for(lane, (short)(lane->read_wants | lane->write_wants), 0);
         }
     }
 }
@@ -123,7 +130,11 @@ static void *run(void *argument)
             why = "the peer closed the lane";
         }
     }
-    report_lane(lane, REPORT_LANE_LOST, why);
+    /* That it was told to end is no news to the daemon. */
+    if (!lane_is_stopped(lane)) {
+        report_lane(lane, REPORT_LANE_LOST, why);
+    }
+    outbox_leave(lane->mover->outbox, lane->index);
     /* The other side shall see it too. */
     shutdown(lane->fd, SHUT_RDWR);
     return NULL;
@@ -143,9 +154,9 @@ static bool set_up_socket(int fd)
            set_option(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT_MAX) &&
            set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, USER_TIMEOUT_MS) &&
            set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1) &&
-           set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, 5) &&
-           set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, 5) &&
-           set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, 3);
+           set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, PROBE_AFTER_S) &&
+           set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, PROBE_EVERY_S) &&
+           set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, PROBES);
 }
 
 /* Buffers and zstd contexts, for the direction that data takes in this role. */
@@ -206,4 +217,24 @@ void lane_wire_bytes(const struct lane *lane, uint64_t *sent, uint64_t *received
     }
     *sent = info.tcpi_bytes_sent - info.tcpi_bytes_retrans;
     *received = info.tcpi_bytes_received;
+}
+
+void lane_stop(struct lane *lane)
+{
+    atomic_store_explicit(&lane->stop, true, memory_order_relaxed);
+    outbox_wake(lane->mover->outbox, lane->index);
+}
+
+void lane_end(struct lane *lane, uint64_t *sent, uint64_t *received)
+{
+    pthread_join(lane->thread, NULL);
+    lane_wire_bytes(lane, sent, received);
+    tls_channel_free(lane->channel);
+    close(lane->fd);
+    ZSTD_freeCCtx(lane->compressor);
+    ZSTD_freeDCtx(lane->decompressor);
+    work_unref(lane->undelivered);
+    free(lane->body);
+    free(lane->out);
+    free(lane);
 }

@@ -5,7 +5,9 @@
  * is room; meanwhile it goes on sending. (Were it to wait, all lanes of a destination could stand
  * still with the DONE frames unsent that the source needs to see.)
  *
- * Each lane belongs to its thread; the main thread starts it and asks for its byte counts.
+ * Each lane belongs to its thread; the main thread starts it, asks for its byte counts, and ends it
+ * when a RESUME says that all lanes so far are over. A lane that is lost stays there, dead, until
+ * then.
  */
 #ifndef WATARI_MOVER_LANE_H
 #define WATARI_MOVER_LANE_H
@@ -28,9 +30,10 @@
 struct lane {
     struct mover *mover;
     uint32_t index;
-    int fd; /* stays open until the process ends: the main thread asks it for counts */
+    int fd; /* stays open until lane_end: the main thread asks it for counts */
     struct tls_channel *channel;
     pthread_t thread;
+    atomic_bool stop;              /* by the main thread; the outbox's waker tells of it */
     short read_wants, write_wants; /* what TLS waits for: POLLIN or POLLOUT */
 
     /* Sending. */
@@ -62,6 +65,17 @@ bool lane_start(struct mover *mover, const struct order_lane *order, int fd);
 
 /* TCP payload both ways, as the kernel counts it (without retransmissions). Main thread. */
 void lane_wire_bytes(const struct lane *lane, uint64_t *sent, uint64_t *received);
+
+/* Tells the thread to end, whether its connection lives or not. Main thread. */
+void lane_stop(struct lane *lane);
+/* After lane_stop: awaits the thread's end, which is a matter of one frame, and frees the lane with
+ * all that it had not sent or not handed on. Its last counts are returned. Main thread. */
+void lane_end(struct lane *lane, uint64_t *sent, uint64_t *received);
+/* By the lane's thread: has it been told to end? */
+static inline bool lane_is_stopped(const struct lane *lane)
+{
+    return atomic_load_explicit(&lane->stop, memory_order_relaxed);
+}
 
 /* lane_send.c: gathers frames and writes as much as the socket takes. */
 enum lane_step lane_send(struct lane *lane);

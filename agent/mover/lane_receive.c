@@ -73,7 +73,7 @@ static enum lane_step deliver_ordered(struct lane *lane, struct work *work)
     if (memory_destination_put(lane->mover->memory_destination, work, &why)) {
         return LANE_MOVED;
     }
-    work_free(work);
+    work_unref(work);
     return refuse(lane, type, why);
 }
 
@@ -97,7 +97,7 @@ static enum lane_step receive_segment(struct lane *lane)
     work->segment = segment;
     if (!take_payload(lane, work, segment.codec, segment.payload, segment.payload_length,
                       segment.raw_length)) {
-        work_free(work);
+        work_unref(work);
         return refuse(lane, FRAME_SEGMENT, "damaged");
     }
     work->segment.payload = NULL;
@@ -116,7 +116,7 @@ static enum lane_step receive_mark(struct lane *lane)
     }
     verdict = frame_mark_decode(lane->body, lane->header.length, &work->mark);
     if (verdict != FRAME_OK) {
-        work_free(work);
+        work_unref(work);
         return refuse(lane, lane->header.type, frame_verdict_text(verdict));
     }
     return deliver_ordered(lane, work);
@@ -155,11 +155,11 @@ static enum lane_step receive_extent(struct lane *lane)
     if (extent.kind == FRAME_EXTENT_DATA) {
         if (!take_payload(lane, work, extent.codec, extent.payload, extent.payload_length,
                           extent.length)) {
-            work_free(work);
+            work_unref(work);
             return refuse(lane, FRAME_EXTENT, "damaged");
         }
         if (XXH3_64bits(work->data, work->length) != extent.hash) {
-            work_free(work);
+            work_unref(work);
             lane->deaf = true;
             mover_fail(lane->mover, "hash",
                        "disk %u: the bytes at offset %llu are not those that left the source",
@@ -183,7 +183,7 @@ static enum lane_step receive_flush(struct lane *lane)
     }
     verdict = frame_flush_decode(lane->body, lane->header.length, &work->flush);
     if (verdict != FRAME_OK) {
-        work_free(work);
+        work_unref(work);
         return refuse(lane, FRAME_FLUSH, frame_verdict_text(verdict));
     }
     return deliver_to_disk(lane, work);
@@ -213,7 +213,7 @@ static enum lane_step receive_done(struct lane *lane)
     }
     verdict = frame_done_decode(lane->body, lane->header.length, &work->done);
     if (verdict != FRAME_OK) {
-        work_free(work);
+        work_unref(work);
         return refuse(lane, FRAME_DONE, frame_verdict_text(verdict));
     }
     disk_source_put(lane->mover->disk_source, work);

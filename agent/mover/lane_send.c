@@ -27,35 +27,32 @@ static size_t close_frame(struct lane *lane, enum frame_type type, uint32_t body
     return size;
 }
 
-static void put_segment(struct lane *lane, struct work *work)
+static void put_segment(struct lane *lane, const struct work *work)
 {
-    struct frame_segment *segment = &work->segment;
+    struct frame_segment segment = work->segment;
     uint8_t *body = body_at(lane);
 
-    segment->raw_length = work->length;
-    segment->payload_length = codec_pack(lane->compressor, work->data, work->length,
-                                         body + FRAME_SEGMENT_FIXED, &segment->codec);
-    frame_segment_encode(segment, body);
+    segment.raw_length = work->length;
+    segment.payload_length = codec_pack(lane->compressor, work->data, work->length,
+                                        body + FRAME_SEGMENT_FIXED, &segment.codec);
+    frame_segment_encode(&segment, body);
     count_add(&lane->mover->counters.stream_wire_bytes,
-              close_frame(lane, FRAME_SEGMENT, FRAME_SEGMENT_FIXED + segment->payload_length));
+              close_frame(lane, FRAME_SEGMENT, FRAME_SEGMENT_FIXED + segment.payload_length));
 }
 
-static void put_extent(struct lane *lane, struct work *work)
+static void put_extent(struct lane *lane, const struct work *work)
 {
-    struct frame_extent *extent = &work->extent;
+    struct frame_extent extent = work->extent;
     uint8_t *body = body_at(lane);
 
-    extent->codec = FRAME_RAW;
-    extent->payload_length = 0;
-    extent->hash = 0;
-    if (extent->kind == FRAME_EXTENT_DATA) {
-        extent->hash = XXH3_64bits(work->data, work->length);
-        extent->payload_length = codec_pack(lane->compressor, work->data, work->length,
-                                            body + FRAME_EXTENT_FIXED, &extent->codec);
+    if (extent.kind == FRAME_EXTENT_DATA) {
+        extent.hash = XXH3_64bits(work->data, work->length);
+        extent.payload_length = codec_pack(lane->compressor, work->data, work->length,
+                                           body + FRAME_EXTENT_FIXED, &extent.codec);
     }
-    frame_extent_encode(extent, body);
+    frame_extent_encode(&extent, body);
     count_add(&lane->mover->counters.disk_wire_bytes,
-              close_frame(lane, FRAME_EXTENT, FRAME_EXTENT_FIXED + extent->payload_length));
+              close_frame(lane, FRAME_EXTENT, FRAME_EXTENT_FIXED + extent.payload_length));
 }
 
 static void put_fail(struct lane *lane, const struct work *work)
@@ -65,7 +62,7 @@ static void put_fail(struct lane *lane, const struct work *work)
     lane->out_has_fail = true;
 }
 
-static void put_frame(struct lane *lane, struct work *work)
+static void put_frame(struct lane *lane, const struct work *work)
 {
     switch (work->type) {
     case FRAME_SEGMENT:
@@ -101,18 +98,30 @@ static void put_frame(struct lane *lane, struct work *work)
     abort();
 }
 
+/* What is sent once more is counted so. */
+static void put_work(struct lane *lane, struct work *work)
+{
+    size_t before = lane->out_size;
+
+    put_frame(lane, work);
+    if (work->was_sent) {
+        count_add(&lane->mover->counters.resent_bytes, lane->out_size - before);
+    }
+    work->was_sent = true;
+}
+
 static void gather(struct lane *lane)
 {
     lane->out_size = 0;
     lane->out_sent = 0;
-    while (lane->out_size < LANE_GATHER) {
+    while (lane->out_size < LANE_GATHER && !lane_is_stopped(lane)) {
         struct work *work = outbox_take(lane->mover->outbox, lane->index, lane->out_size == 0);
 
         if (work == NULL) {
             return;
         }
-        put_frame(lane, work);
-        work_free(work);
+        put_work(lane, work);
+        work_unref(work);
     }
 }
 

@@ -80,6 +80,8 @@ static void fill_sample(const struct mover *mover, struct report_sample *sample)
 {
     const struct counters *counters = &mover->counters;
 
+    sample->wire_sent = mover->ended_sent;
+    sample->wire_received = mover->ended_received;
     for (size_t i = 0; i < mover->settings.lanes; i++) {
         uint64_t sent, received;
 
@@ -97,6 +99,7 @@ static void fill_sample(const struct mover *mover, struct report_sample *sample)
     sample->stream_bytes = count_get(&counters->stream_bytes);
     sample->stream_acknowledged = count_get(&counters->stream_acknowledged);
     sample->stream_wire_bytes = count_get(&counters->stream_wire_bytes);
+    sample->resent_bytes = count_get(&counters->resent_bytes);
     sample->pages = count_get(&counters->pages);
     sample->zero_pages = count_get(&counters->zero_pages);
     sample->page_bytes = count_get(&counters->page_bytes);

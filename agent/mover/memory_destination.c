@@ -21,11 +21,12 @@ struct memory_destination {
     struct waker waker;
     pthread_t thread;
 
-    pthread_mutex_t mutex; /* guards the next four */
+    pthread_mutex_t mutex; /* guards the next five */
     bool has_stream;       /* MEMORY came */
     int new_stream;        /* from MEMORY, until the thread takes it; -1 */
     struct reorder reorder;
-    bool ended; /* END has been taken out: nothing may follow */
+    bool ended;       /* END has been taken out: nothing may follow */
+    unsigned resumes; /* RESUMEs that the thread has not obeyed yet */
 
     /* The thread's own. */
     int stream;
@@ -35,6 +36,7 @@ struct memory_destination {
     uint64_t bytes;
     uint64_t told_sequence, told_bytes; /* by the last RECEIVED */
     uint64_t told_us;
+    bool over; /* END was obeyed */
 };
 
 bool memory_destination_put(struct memory_destination *destination, struct work *work,
@@ -43,7 +45,7 @@ bool memory_destination_put(struct memory_destination *destination, struct work 
     enum reorder_verdict verdict = REORDER_BEYOND;
 
     pthread_mutex_lock(&destination->mutex);
-    if (!destination->ended) {
+    if (!destination->ended || reorder_sequence(work) < destination->reorder.next) {
         verdict = reorder_put(&destination->reorder, work);
     }
     pthread_mutex_unlock(&destination->mutex);
@@ -52,12 +54,13 @@ bool memory_destination_put(struct memory_destination *destination, struct work 
         waker_wake(&destination->waker);
         return true;
     case REORDER_OLD:
-        *why = "a repetition of one that came before";
-        break;
+        /* After a RESUME the source sends again what it does not know to have come. */
+        work_unref(work);
+        return true;
     case REORDER_BEYOND:
-        *why = "beyond the window, or behind the stream's end";
         break;
     }
+    *why = "beyond the window, or behind the stream's end";
     return false;
 }
 
@@ -119,14 +122,41 @@ static int patience(const struct memory_destination *destination)
     return has_untold(destination) ? (int)(RECEIVED_US / 1000u) : -1;
 }
 
-static bool wait_for_stream(struct memory_destination *destination)
+/* All lanes are over: the RECEIVED frames that they did not take, or did not bring across, are
+ * replaced by one for those that come. */
+static bool tell_again(struct memory_destination *destination)
 {
-    struct pollfd entry = {.fd = destination->stream, .events = POLLOUT};
+    unsigned resumes;
 
-    if (poll(&entry, 1, patience(destination)) == 0) {
+    pthread_mutex_lock(&destination->mutex);
+    resumes = destination->resumes;
+    destination->resumes = 0;
+    pthread_mutex_unlock(&destination->mutex);
+    if (resumes == 0) {
+        return true;
+    }
+    outbox_drop(destination->mover->outbox, FRAME_RECEIVED);
+    if (!tell_received(destination)) {
+        return false;
+    }
+    mover_resumed(destination->mover, RESUME_MEMORY, resumes);
+    return true;
+}
+
+/* Sleeps until FD (-1: none) says EVENTS, somebody wakes us, or a RECEIVED is due, and sends it. */
+static bool wait_for(struct memory_destination *destination, int fd, short events)
+{
+    struct pollfd fds[2] = {{.fd = destination->waker.fd, .events = POLLIN},
+                            {.fd = fd, .events = events}};
+    int ready = poll(fds, 2, patience(destination));
+
+    if (ready == 0) {
         return tell_when_due(destination);
     }
-    return true;
+    if (ready > 0 && fds[0].revents != 0) {
+        waker_clear(&destination->waker);
+    }
+    return tell_again(destination);
 }
 
 static bool write_stream(struct memory_destination *destination, const uint8_t *bytes, size_t size)
@@ -138,7 +168,9 @@ static bool write_stream(struct memory_destination *destination, const uint8_t *
             bytes += done;
             size -= (size_t)done;
         } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-            if (!wait_for_stream(destination)) {
+            /* QEMU may take its time; a RESUME need not wait for it. What wakes us besides is found
+             * when this segment is through. */
+            if (!wait_for(destination, destination->stream, POLLOUT)) {
                 return false;
             }
         } else if (errno != EINTR) {
@@ -208,6 +240,7 @@ static bool end(struct memory_destination *destination, const struct frame_mark 
         return mover_fail(destination->mover, "stream", "ending QEMU's migration stream: %s",
                           strerror(errno));
     }
+    destination->over = true;
     memcpy(report.memory.hash, mark->hash.bytes, sizeof report.memory.hash);
     reporter_put(&destination->mover->reporter, &report);
     return true;
@@ -215,6 +248,12 @@ static bool end(struct memory_destination *destination, const struct frame_mark 
 
 static bool take_work(struct memory_destination *destination, const struct work *work)
 {
+    /* It came before END was taken out, or memory_destination_put had refused it. */
+    if (destination->over) {
+        return mover_fail(destination->mover, "protocol",
+                          "the peer sent a %s behind the stream's end",
+                          frame_type_name(work->type));
+    }
     switch (work->type) {
     case FRAME_SEGMENT:
         if (!take_segment(destination, work)) {
@@ -238,17 +277,6 @@ static bool take_work(struct memory_destination *destination, const struct work 
     return work->type == FRAME_END ? tell_received(destination) : tell_when_due(destination);
 }
 
-static bool wait_for_work(struct memory_destination *destination)
-{
-    struct pollfd entry = {.fd = destination->waker.fd, .events = POLLIN};
-    int ready = poll(&entry, 1, patience(destination));
-
-    if (ready > 0) {
-        waker_clear(&destination->waker);
-    }
-    return ready == 0 ? tell_when_due(destination) : true;
-}
-
 static void *run(void *argument)
 {
     struct memory_destination *destination = argument;
@@ -257,8 +285,8 @@ static void *run(void *argument)
     while (is_good) {
         struct work *work = take_next(destination);
 
-        is_good = work != NULL ? take_work(destination, work) : wait_for_work(destination);
-        work_free(work);
+        is_good = work != NULL ? take_work(destination, work) : wait_for(destination, -1, 0);
+        work_unref(work);
     }
     return NULL;
 }
@@ -305,4 +333,12 @@ bool memory_destination_attach(struct memory_destination *destination, int fd)
     }
     waker_wake(&destination->waker);
     return true;
+}
+
+void memory_destination_resume(struct memory_destination *destination)
+{
+    pthread_mutex_lock(&destination->mutex);
+    destination->resumes++;
+    pthread_mutex_unlock(&destination->mutex);
+    waker_wake(&destination->waker);
 }

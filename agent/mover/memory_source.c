@@ -1,4 +1,5 @@
 #include "memory_source.h"
+#include "kept.h"
 #include "stream_hash.h"
 #include "window.h"
 #include "agent/common/log.h"
@@ -37,21 +38,15 @@ struct memory_source {
     struct waker waker;
     pthread_t thread;
 
-    pthread_mutex_t mutex; /* guards what follows, up to SEQUENCE */
+    pthread_mutex_t mutex; /* guards what follows, up to KEPT */
     bool has_stream;       /* MEMORY came */
     int new_stream;        /* from MEMORY, until the thread takes it; -1 */
     bool hold;
     uint64_t hold_pages;
     bool go;
-    uint64_t received; /* the destination has all sequence numbers below */
-    uint64_t received_bytes;
-    struct window window; /* how far OFFSET may be ahead of RECEIVED_BYTES */
-    /* What was sent and is not RECEIVED: sequence number N is at N % window. */
-    struct outstanding {
-        uint64_t end; /* the stream offset at which it ends */
-        uint64_t sent_us;
-    } outstanding[FRAME_SEGMENT_WINDOW];
-    uint64_t sequence; /* the next to be sent; written by the thread alone */
+    unsigned resumes;     /* RESUMEs that the thread has not obeyed yet */
+    struct window window; /* how far OFFSET may be ahead of what is RECEIVED */
+    struct kept kept;     /* only the thread puts in */
 
     /* The thread's own. */
     enum source_state state;
@@ -66,46 +61,46 @@ struct memory_source {
 
 bool memory_source_received(struct memory_source *source, const struct frame_received *received)
 {
-    const struct outstanding *last;
-    bool is_true;
+    enum kept_verdict verdict;
+    uint64_t sent_us;
 
     pthread_mutex_lock(&source->mutex);
-    /* RECEIVED frames overtake each other on different lanes: an older one says nothing new. */
-    if (received->sequence <= source->received) {
-        pthread_mutex_unlock(&source->mutex);
-        return true;
-    }
-    last = &source->outstanding[(received->sequence - 1) % FRAME_SEGMENT_WINDOW];
-    is_true = received->sequence <= source->sequence && received->bytes == last->end;
-    if (is_true) {
-        window_received(&source->window, mover_now_us(), last->sent_us, received->bytes);
-        source->received = received->sequence;
-        source->received_bytes = received->bytes;
+    verdict = kept_received(&source->kept, received, &sent_us);
+    if (verdict == KEPT_NEWS) {
+        window_received(&source->window, mover_now_us(), sent_us, received->bytes);
         count_set(&source->mover->counters.stream_acknowledged, received->bytes);
     }
     pthread_mutex_unlock(&source->mutex);
-    if (is_true) {
+    if (verdict == KEPT_NEWS) {
         waker_wake(&source->waker);
     }
-    return is_true;
+    return verdict != KEPT_LIE;
 }
 
-/* Gives WORK the next sequence number, of which the stream ends at END, and sends it. */
+/* Gives WORK, at whose end the stream is at END, the next sequence number and sends it. */
 static void send_numbered(struct memory_source *source, struct work *work, uint64_t end)
 {
-    uint64_t sequence;
-
     pthread_mutex_lock(&source->mutex);
-    sequence = source->sequence++;
-    source->outstanding[sequence % FRAME_SEGMENT_WINDOW] =
-        (struct outstanding){end, mover_now_us()};
+    kept_put(&source->kept, work, end, mover_now_us());
     pthread_mutex_unlock(&source->mutex);
-    if (work->type == FRAME_SEGMENT) {
-        work->segment.sequence = sequence;
-    } else {
-        work->mark.sequence = sequence;
-    }
     outbox_put(source->mover->outbox, work);
+}
+
+/* All lanes are over: what the destination has not RECEIVED goes out again, for those that come. */
+static void send_again(struct memory_source *source)
+{
+    struct outbox *outbox = source->mover->outbox;
+    uint64_t now = mover_now_us();
+
+    outbox_drop(outbox, FRAME_SEGMENT);
+    outbox_drop(outbox, FRAME_CHECKPOINT);
+    outbox_drop(outbox, FRAME_END);
+    pthread_mutex_lock(&source->mutex);
+    window_restart(&source->window);
+    for (uint64_t i = source->kept.received; i < source->kept.next; i++) {
+        outbox_put(outbox, kept_again(&source->kept, i, now));
+    }
+    pthread_mutex_unlock(&source->mutex);
 }
 
 static bool send_mark(struct memory_source *source, enum frame_type type, struct frame_hash hash)
@@ -146,8 +141,9 @@ static bool has_room(struct memory_source *source)
     bool has;
 
     pthread_mutex_lock(&source->mutex);
-    has = source->sequence + TURN_SEQUENCES <= source->received + FRAME_SEGMENT_WINDOW &&
-          source->offset + source->filled < source->received_bytes + window_limit(&source->window);
+    has = kept_has_room(&source->kept, TURN_SEQUENCES) &&
+          source->offset + source->filled <
+              source->kept.received_bytes + window_limit(&source->window);
     if (!has) {
         window_was_full(&source->window);
     }
@@ -200,6 +196,7 @@ static bool hold_when_due(struct memory_source *source)
 
 static void take_orders(struct memory_source *source)
 {
+    unsigned resumes;
     bool go;
 
     pthread_mutex_lock(&source->mutex);
@@ -210,7 +207,13 @@ static void take_orders(struct memory_source *source)
     }
     go = source->go;
     source->go = false;
+    resumes = source->resumes;
+    source->resumes = 0;
     pthread_mutex_unlock(&source->mutex);
+    if (resumes > 0) {
+        send_again(source);
+        mover_resumed(source->mover, RESUME_MEMORY, resumes);
+    }
     if (go && source->state == SOURCE_HELD) {
         source->state = SOURCE_READING;
     }
@@ -384,7 +387,7 @@ static bool end_when_received(struct memory_source *source)
     bool is_received;
 
     pthread_mutex_lock(&source->mutex);
-    is_received = source->received == source->sequence;
+    is_received = kept_is_empty(&source->kept);
     pthread_mutex_unlock(&source->mutex);
     if (!is_received) {
         return wait_for_more(source, false);
@@ -463,6 +466,9 @@ bool memory_source_order(struct memory_source *source, const struct order *order
             source->new_stream = fd;
         }
         source->has_stream = true;
+        break;
+    case ORDER_RESUME:
+        source->resumes++;
         break;
     case ORDER_HOLD:
         source->hold = true;

@@ -56,6 +56,15 @@ bool mover_fail_memory(struct mover *mover)
     return mover_fail(mover, "memory", "the mover is out of memory");
 }
 
+void mover_resumed(struct mover *mover, enum resume_part part, unsigned count)
+{
+    const struct report report = {.type = REPORT_RESUMED};
+
+    for (unsigned due = resume_done(&mover->resume, part, count); due > 0; due--) {
+        reporter_put(&mover->reporter, &report);
+    }
+}
+
 bool mover_start_thread(struct mover *mover, pthread_t *thread, const char *name,
                         void *(*run)(void *), void *argument)
 {
@@ -65,7 +74,6 @@ bool mover_start_thread(struct mover *mover, pthread_t *thread, const char *name
         return mover_fail(mover, "memory", "cannot start the %s thread: %s", name, strerror(error));
     }
     pthread_setname_np(*thread, name);
-    pthread_detach(*thread);
     return true;
 }
 

@@ -8,7 +8,8 @@
  *   memory thread   the QEMU stream: memory_source.c; memory_destination.c
  *   lane threads    a TLS connection each, compression, hashes of extents: lane*.c
  *
- * Nothing is torn down in order: a mover has no state worth keeping, and ends by _exit().
+ * Lanes come and go (RESUME), the other threads stay. At the end nothing is torn down in order: a
+ * mover has no state worth keeping, and ends by _exit().
  */
 #ifndef WATARI_MOVER_MOVER_H
 #define WATARI_MOVER_MOVER_H
@@ -16,6 +17,7 @@
 #include "orders.h"
 #include "outbox.h"
 #include "report.h"
+#include "resume.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -27,6 +29,7 @@
 struct counters {
     _Atomic uint64_t disk_bytes, disk_acknowledged, disk_zero_bytes, disk_wire_bytes;
     _Atomic uint64_t stream_bytes, stream_acknowledged, stream_wire_bytes;
+    _Atomic uint64_t resent_bytes;
     _Atomic uint64_t pages, zero_pages, page_bytes;
     _Atomic uint64_t pass_left[ORDERS_MAX_DISKS];
     _Atomic uint32_t stream_phase;
@@ -43,6 +46,7 @@ struct mover {
     struct reporter reporter;
     struct outbox *outbox;
     struct counters counters;
+    struct resume resume;
     atomic_uint lanes_up;
     atomic_bool fail_sent; /* the FAIL frame has left through some lane */
     int statm_fd; /* /proc/self/statm, opened while paths may still be opened; -1: not there */
@@ -52,7 +56,9 @@ struct mover {
     struct disk_destination *disk_destination;
     struct memory_source *memory_source;
     struct memory_destination *memory_destination;
-    struct lane *lanes[ORDERS_MAX_LANES]; /* main thread only */
+    /* Main thread only. */
+    struct lane *lanes[ORDERS_MAX_LANES]; /* of this epoch, the lost ones too */
+    uint64_t ended_sent, ended_received;  /* lane_wire_bytes of all lanes before them */
 };
 
 /* Counters are figures: nothing is ordered by them. */
@@ -84,7 +90,11 @@ bool mover_fail_by_peer(struct mover *mover, const char *text);
 /* mover_fail for want of memory. */
 bool mover_fail_memory(struct mover *mover);
 
-/* Starts a thread that is never joined. False, after mover_fail, when the system refuses. */
+/* PART has done its part of COUNT RESUMEs: reports RESUMED when that completes any. */
+void mover_resumed(struct mover *mover, enum resume_part part, unsigned count);
+
+/* Starts a thread. Only those of lanes are ever joined. False, after mover_fail, when the system
+ * refuses. */
 bool mover_start_thread(struct mover *mover, pthread_t *thread, const char *name,
                         void *(*run)(void *), void *argument);
 

@@ -27,6 +27,7 @@ static const struct order_rule {
     [ORDER_HOLD] = {"HOLD", true, false, false, false},
     [ORDER_GO] = {"GO", true, false, false, false},
     [ORDER_QUIESCE] = {"QUIESCE", false, true, false, false},
+    [ORDER_RESUME] = {"RESUME", true, true, false, false},
 };
 
 #define RULE_COUNT (sizeof rules / sizeof rules[0])
@@ -84,16 +85,25 @@ static bool is_string(const char *text, size_t size)
     return memchr(text, '\0', size) != NULL;
 }
 
-static const char *check_fields(const struct mover *mover, const struct order *order)
+static const char *check_lane(struct mover *mover, const struct order_lane *lane)
+{
+    if (lane->index >= mover->settings.lanes) {
+        return "no such lane";
+    }
+    if (mover->lanes[lane->index] != NULL) {
+        return "that lane exists";
+    }
+    /* Its frames would mix with those of the lanes before. */
+    return resume_is_pending(&mover->resume) ? "RESUMED was not reported yet" : NULL;
+}
+
+static const char *check_fields(struct mover *mover, const struct order *order)
 {
     switch (order->type) {
     case ORDER_BEGIN:
         return check_begin(&order->begin);
     case ORDER_LANE:
-        if (order->lane.index >= mover->settings.lanes) {
-            return "no such lane";
-        }
-        return mover->lanes[order->lane.index] != NULL ? "that lane exists" : NULL;
+        return check_lane(mover, &order->lane);
     case ORDER_DISK:
         if (order->disk.disk >= ORDERS_MAX_DISKS) {
             return "disk number out of range";
@@ -115,6 +125,7 @@ static const char *check_fields(const struct mover *mover, const struct order *o
 static bool begin(struct mover *mover, const struct order_begin *settings)
 {
     mover->settings = *settings;
+    resume_init(&mover->resume);
     mover->outbox = outbox_new(settings->lanes);
     if (mover->outbox == NULL) {
         return mover_fail_memory(mover);
@@ -127,6 +138,40 @@ static bool begin(struct mover *mover, const struct order_begin *settings)
     mover->disk_destination = disk_destination_start(mover);
     mover->memory_destination = memory_destination_start(mover);
     return mover->disk_destination != NULL && mover->memory_destination != NULL;
+}
+
+/* Ends all lanes; what they have carried stays in the sums. */
+static void end_lanes(struct mover *mover)
+{
+    for (size_t i = 0; i < mover->settings.lanes; i++) {
+        if (mover->lanes[i] != NULL) {
+            lane_stop(mover->lanes[i]);
+        }
+    }
+    for (size_t i = 0; i < mover->settings.lanes; i++) {
+        uint64_t sent, received;
+
+        if (mover->lanes[i] == NULL) {
+            continue;
+        }
+        lane_end(mover->lanes[i], &sent, &received);
+        mover->lanes[i] = NULL;
+        mover->ended_sent += sent;
+        mover->ended_received += received;
+    }
+}
+
+/* What the lanes had received is in the other threads' hands before these hear of the RESUME. */
+static bool resume(struct mover *mover, const struct order *order)
+{
+    end_lanes(mover);
+    resume_order(&mover->resume);
+    if (mover->settings.role == ORDER_SOURCE) {
+        return memory_source_order(mover->memory_source, order, -1) &&
+               disk_source_order(mover->disk_source, order, -1);
+    }
+    memory_destination_resume(mover->memory_destination);
+    return disk_destination_order(mover->disk_destination, order, -1);
 }
 
 /* FD goes to whoever the order is for. */
@@ -145,6 +190,8 @@ static bool obey(struct mover *mover, const struct order *order, int fd)
     case ORDER_QUIESCE:
         return is_source ? disk_source_order(mover->disk_source, order, fd)
                          : disk_destination_order(mover->disk_destination, order, fd);
+    case ORDER_RESUME:
+        return resume(mover, order);
     case ORDER_MEMORY:
     case ORDER_HOLD:
     case ORDER_GO:

@@ -8,7 +8,7 @@
  *   daemon                                     source mover
  *     | -- BEGIN{role, lanes, level, flags} -->  |
  *     | -- LANE{index, ticket, key} + TCP ---->  |  TLS as client
- *     | <----------------- LANE_UP{index} -----  |  LANE_LOST{index, text}: the migration ends
+ *     | <----------------- LANE_UP{index} -----  |  LANE_LOST{index, text}: see RESUME
  *     | -- DISK{disk, size, ...} ------------->  |
  *     | -- PASS{disk, pass, context} + NBD --->  |  reads extents, sends them, then a FLUSH
  *     | <-------- PASS_DONE{disk, pass, ...} --  |  all acknowledged and flushed over there
@@ -33,8 +33,37 @@
  *     | <------------------------- QUIESCED ---  |  nothing in flight (later extents are an error)
  *     | <---------------------- SAMPLE{...} ---  |  as above
  *
+ *   daemon                                     destination mover, then source mover
+ *     | <---------- LANE_LOST{index, text} ----  |  or the daemon itself gives the lanes up
+ *     | -- RESUME ---------------------------->  |  all lanes so far are over
+ *     | <------------------------- RESUMED ----  |
+ *     | -- LANE{index, ticket, key} + TCP ---->  |  new ones, under the same indexes
+ *
  * Either mover: FAILED{id, text} is its last message, then it exits 1. It exits 0 when the daemon's
- * end closes. With flag ORDER_FLAG_HOLD_LAST (tests) a source mover keeps back the stream's last
+ * end closes.
+ *
+ * A lane that is lost fails nothing. The other lanes go on, what was in the lost one waits for
+ * RESUME, and so in the end does everything: a source reads on until what is not acknowledged has
+ * filled its bounds (the window of the stream, the requests of the disks) and keeps it. Passes,
+ * holds, orders that are under way all stay as they are. RESUME may come at any time after BEGIN,
+ * with all lanes lost or none, in any number, also before the one before was answered; each is
+ * answered by one RESUMED, in order. Until all are, LANE is an error. At RESUME the mover ends what
+ * lanes it has; for these there is no LANE_LOST, but one (or a LANE_UP) of a lane of before may
+ * still come ahead of RESUMED, never after it.
+ *
+ * RESUMED of a destination: of the frames that old lanes brought whole, those for the disks are
+ * done with (QEMU has answered every write, and so it may take as long as QEMU does) and those of
+ * the stream are with the memory thread; whatever else old lanes held is dropped, and so are the
+ * DONEs that no lane took. RECEIVED is said again over the new lanes at once.
+ * RESUMED of a source: every frame that the destination has not acknowledged, of the stream from
+ * the first not RECEIVED on, of the disks each without a DONE, waits for the new lanes, once.
+ *
+ * So the daemons order RESUME at the destination first, and hand out tickets for new lanes only
+ * when it has said RESUMED: what the source sends again must not overtake, in QEMU's hands, its own
+ * first copy. The destination writes a request that comes again once more (the same bytes, in the
+ * same pass), and drops what comes again of the stream.
+ *
+ * With flag ORDER_FLAG_HOLD_LAST (tests) a source mover keeps back the stream's last
  * segment (all that came since the last full one when EOF is seen), says LAST_HELD and waits for
  * GO.
  */
@@ -62,6 +91,7 @@ enum order_type {
     ORDER_HOLD,
     ORDER_GO,
     ORDER_QUIESCE,
+    ORDER_RESUME, /* no fields, no descriptor */
 };
 
 enum order_role { ORDER_SOURCE = 1, ORDER_DESTINATION = 2 };
@@ -120,6 +150,7 @@ enum report_type {
     REPORT_LAST_HELD,
     REPORT_MEMORY_DONE,
     REPORT_QUIESCED,
+    REPORT_RESUMED, /* no fields */
     REPORT_SAMPLE,
     REPORT_FAILED,
 };
@@ -143,16 +174,21 @@ struct report_memory {
     uint8_t hash[ORDERS_HASH_SIZE];
 };
 
-/* Everything counted since BEGIN. */
+/* Everything counted since BEGIN, over all lanes that there were. What is said to be sent or taken
+ * on the wire includes what was sent more than once, as RESENT_BYTES tells. */
 struct report_sample {
     uint64_t wire_sent, wire_received; /* TCP payload of the lanes, bytes */
-    uint64_t disk_bytes;               /* data bytes sent (source) or written (destination) */
-    uint64_t disk_acknowledged;        /* data bytes the other side has acknowledged (source) */
+    /* Data bytes sent, each once (source), or written, after a RESUME some twice (destination). */
+    uint64_t disk_bytes;
+    uint64_t disk_acknowledged; /* data bytes the other side has acknowledged (source) */
     uint64_t disk_zero_bytes;
     uint64_t disk_wire_bytes;     /* the share of wire_sent or _received that extents took */
     uint64_t stream_bytes;        /* read from QEMU (source) or handed to it (destination) */
     uint64_t stream_acknowledged; /* RECEIVED by the other side (source) */
     uint64_t stream_wire_bytes;
+    /* Frames of any kind that were given to a lane again after a RESUME, bytes (source). Those that
+     * no lane had taken before do not count. */
+    uint64_t resent_bytes;
     uint64_t pages, zero_pages, page_bytes;
     /* Data bytes of the running pass not yet acknowledged, by disk; 0 when none runs. Where the
      * block status is not known yet, a bulk pass counts all and a later one nothing. */

@@ -18,12 +18,12 @@ struct outbox {
     struct outbox_lane lanes[];
 };
 
-static enum work_class class_of(const struct work *work)
+static enum work_class class_of(enum frame_type type)
 {
-    if (work->type == FRAME_SEGMENT) {
+    if (type == FRAME_SEGMENT) {
         return CLASS_MEMORY;
     }
-    if (work->type == FRAME_EXTENT) {
+    if (type == FRAME_EXTENT) {
         return CLASS_DISK;
     }
     return CLASS_SMALL;
@@ -56,7 +56,7 @@ void outbox_free(struct outbox *outbox)
         struct work *work;
 
         while ((work = work_list_take(&outbox->lists[i])) != NULL) {
-            work_free(work);
+            work_unref(work);
         }
     }
     for (size_t i = 0; i < outbox->lane_count; i++) {
@@ -84,7 +84,7 @@ void outbox_put(struct outbox *outbox, struct work *work)
     struct outbox_lane *lane;
 
     pthread_mutex_lock(&outbox->mutex);
-    work_list_put(&outbox->lists[class_of(work)], work);
+    work_list_put(&outbox->lists[class_of(work->type)], work);
     lane = pick_idle(outbox);
     pthread_mutex_unlock(&outbox->mutex);
     if (lane != NULL) {
@@ -117,6 +117,43 @@ struct work *outbox_take(struct outbox *outbox, size_t lane, bool will_wait)
     outbox->lanes[lane].idle = work == NULL && will_wait;
     pthread_mutex_unlock(&outbox->mutex);
     return work;
+}
+
+void outbox_leave(struct outbox *outbox, size_t lane)
+{
+    struct outbox_lane *other = NULL;
+    bool something_waits = false;
+
+    pthread_mutex_lock(&outbox->mutex);
+    outbox->lanes[lane].idle = false;
+    for (size_t i = 0; i < CLASS_COUNT; i++) {
+        something_waits = something_waits || outbox->lists[i].count > 0;
+    }
+    if (something_waits) {
+        other = pick_idle(outbox);
+    }
+    pthread_mutex_unlock(&outbox->mutex);
+    if (other != NULL) {
+        waker_wake(&other->waker);
+    }
+}
+
+void outbox_drop(struct outbox *outbox, enum frame_type type)
+{
+    struct work_list *list = &outbox->lists[class_of(type)];
+    struct work_list all = {0};
+    struct work *work;
+
+    pthread_mutex_lock(&outbox->mutex);
+    work_list_move(&all, list);
+    while ((work = work_list_take(&all)) != NULL) {
+        if (work->type == type) {
+            work_unref(work);
+        } else {
+            work_list_put(list, work);
+        }
+    }
+    pthread_mutex_unlock(&outbox->mutex);
 }
 
 void outbox_wake(struct outbox *outbox, size_t lane)

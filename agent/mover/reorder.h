@@ -12,7 +12,7 @@
 
 enum reorder_verdict {
     REORDER_OK,
-    REORDER_OLD,    /* has been taken already, or waits: a sequence number came twice */
+    REORDER_OLD,    /* has been taken already, or waits: the source has sent it again */
     REORDER_BEYOND, /* further ahead than the window allows */
 };
 

@@ -36,11 +36,24 @@ struct request *request_find(struct request_table *table, uint64_t id)
     return id != 0 && request->id == id && request->sent ? request : NULL;
 }
 
+struct request *request_next_sent(struct request_table *table, size_t *position)
+{
+    while (*position < REQUESTS_MAX) {
+        struct request *request = &table->slots[(*position)++];
+
+        if (request->id != 0 && request->sent) {
+            return request;
+        }
+    }
+    return NULL;
+}
+
 void request_release(struct request_table *table, struct request *request)
 {
     size_t slot = (size_t)(request - table->slots);
 
     assert(request->id != 0 && table->used > 0);
+    work_unref(request->work);
     *request = (struct request){.next_free = table->first_free};
     table->first_free = slot;
     table->used--;

@@ -28,7 +28,7 @@ struct request {
     uint64_t offset;
     uint32_t length;   /* of the data; 0 for a zero extent or a flush */
     bool sent;         /* DONE may come */
-    struct work *work; /* what is being read; NULL once it is in the outbox */
+    struct work *work; /* what is being read; then what was sent, kept to be sent again */
     size_t next_free;
 };
 
@@ -44,6 +44,10 @@ void request_table_init(struct request_table *table);
 struct request *request_take(struct request_table *table);
 /* The one that was sent under this id, or NULL: ids come from the peer, who may say anything. */
 struct request *request_find(struct request_table *table, uint64_t id);
+/* The first that was sent, from slot *position on, which then is the place to look on from; NULL
+ * when there is no more. */
+struct request *request_next_sent(struct request_table *table, size_t *position);
+/* Frees what the request keeps, too. */
 void request_release(struct request_table *table, struct request *request);
 
 #endif

@@ -20,6 +20,11 @@ void window_was_full(struct window *window)
     window->was_full = true;
 }
 
+void window_restart(struct window *window)
+{
+    *window = (struct window){.limit = window->limit, .rate = window->rate};
+}
+
 static void begin_spell(struct window *window, uint64_t now)
 {
     window->older_delay_us = window->delay_us;

@@ -34,6 +34,9 @@ uint64_t window_limit(const struct window *window);
 /* The reader had to wait because of the limit. Only then does a low rate say something about the
  * path. */
 void window_was_full(struct window *window);
+/* The lanes are new, and the path may be another: what is known of it holds until it is measured
+ * anew, and the time without lanes counts for nothing. */
+void window_restart(struct window *window);
 /* At NOW the destination has the stream's first BYTES bytes; the last of them were sent at SENT. */
 void window_received(struct window *window, uint64_t now, uint64_t sent, uint64_t bytes);
 

@@ -1,5 +1,6 @@
 #include "work.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 struct work *work_new(enum frame_type type, uint32_t size)
@@ -9,6 +10,7 @@ struct work *work_new(enum frame_type type, uint32_t size)
     if (work == NULL) {
         return NULL;
     }
+    atomic_init(&work->references, 1);
     work->type = type;
     if (size == 0) {
         return work;
@@ -23,7 +25,13 @@ struct work *work_new(enum frame_type type, uint32_t size)
     return work;
 }
 
-void work_drop_data(struct work *work)
+struct work *work_ref(struct work *work)
+{
+    atomic_fetch_add_explicit(&work->references, 1, memory_order_relaxed);
+    return work;
+}
+
+static void free_data(struct work *work)
 {
     free(work->block);
     work->block = NULL;
@@ -31,12 +39,20 @@ void work_drop_data(struct work *work)
     work->length = 0;
 }
 
-void work_free(struct work *work)
+void work_drop_data(struct work *work)
 {
-    if (work == NULL) {
+    assert(atomic_load_explicit(&work->references, memory_order_relaxed) == 1);
+    free_data(work);
+}
+
+void work_unref(struct work *work)
+{
+    /* What other threads did with it happens before the last one frees it. */
+    if (work == NULL ||
+        atomic_fetch_sub_explicit(&work->references, 1, memory_order_acq_rel) != 1) {
         return;
     }
-    work_drop_data(work);
+    free_data(work);
     free(work);
 }
 

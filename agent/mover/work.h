@@ -1,8 +1,13 @@
 /*
  * A piece of work: one frame to be sent on any lane, or one that a lane has received and taken
- * apart. It owns the raw bytes it carries. It belongs to one thread at a time and changes hands
- * through the queues (outbox.h, reorder.h, the disk thread's inbox), so it needs no lock of its
- * own.
+ * apart, with the raw bytes it carries. It changes hands through the queues (outbox.h, reorder.h,
+ * the disk thread's inbox).
+ *
+ * It is counted by references, because a source keeps what it has sent until the other side
+ * acknowledges it, and sends the very same bytes again over new lanes when it does not (RESUME in
+ * orders.h). The rules that make a lock needless: before it is shared its one owner may do
+ * anything; afterwards nobody changes what it says; NEXT and WAS_SENT belong to the one reference
+ * that goes through the outbox, and there is one of those at most.
  *
  * Pure; any thread.
  */
@@ -11,6 +16,8 @@
 
 #include "protocol/frame.h"
 
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,7 +27,9 @@
 #define WORK_UNIT_MAX (256u << 10)
 
 struct work {
+    atomic_uint references;
     struct work *next;
+    bool was_sent;        /* a lane has made a frame of it: met again, it is sent once more */
     enum frame_type type; /* tells which member counts */
     union {
         struct frame_segment segment;
@@ -37,12 +46,14 @@ struct work {
     uint8_t *block;
 };
 
-/* A new piece of TYPE, all zero, with room for SIZE raw bytes (0: none). NULL when there is no
- * memory. */
+/* A new piece of TYPE, all zero, with room for SIZE raw bytes (0: none), and one reference to it.
+ * NULL when there is no memory. */
 struct work *work_new(enum frame_type type, uint32_t size);
-/* NULL is allowed. */
-void work_free(struct work *work);
-/* Gives up the raw bytes, keeps the rest. */
+/* One reference more. Returns WORK. */
+struct work *work_ref(struct work *work);
+/* One less; the last frees it, bytes and all. NULL is allowed. */
+void work_unref(struct work *work);
+/* Gives up the raw bytes, keeps the rest. Only of work that nobody else has a reference to. */
 void work_drop_data(struct work *work);
 
 /* First in, first out. Not locked. All zero is an empty list. */

@@ -1,30 +1,37 @@
 """A laboratory for two watari-movers: the daemons' end of both, lanes over loopback TCP, NBD servers, a peer that lies.
 
-Used by test_mover.py. The structs are those of agent/mover/orders.h, laid out by ctypes as the C compiler does it."""
+Used by test_mover.py and mover_resume.py. The structs are those of agent/mover/orders.h, laid out by ctypes as the C
+compiler does it."""
 import array
 import ctypes
 import fcntl
 import os
-import queue
+import pathlib
 import random
 import select
 import shutil
 import socket
 import struct
 import subprocess
+import sys
 import tempfile
 import threading
 import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from lab.qmp import Qmp  # noqa: E402  # the path comes first
 
 MAX_DISKS = 64
 LEVEL_OFF = -2**31
 HOLD_LAST = 1
 SOURCE, DESTINATION = 1, 2
 
-(BEGIN, LANE, DISK, PASS, RELEASE, MEMORY, HOLD, GO, QUIESCE) = range(1, 10)
-(LANE_UP, LANE_LOST, PASS_DONE, HELD, LAST_HELD, MEMORY_DONE, QUIESCED, SAMPLE, FAILED) = range(1, 10)
-REPORT_NAMES = ['', 'LANE_UP', 'LANE_LOST', 'PASS_DONE', 'HELD', 'LAST_HELD', 'MEMORY_DONE', 'QUIESCED',
+(BEGIN, LANE, DISK, PASS, RELEASE, MEMORY, HOLD, GO, QUIESCE, RESUME) = range(1, 11)
+(LANE_UP, LANE_LOST, PASS_DONE, HELD, LAST_HELD, MEMORY_DONE, QUIESCED, RESUMED, SAMPLE, FAILED) = range(1, 11)
+REPORT_NAMES = ['', 'LANE_UP', 'LANE_LOST', 'PASS_DONE', 'HELD', 'LAST_HELD', 'MEMORY_DONE', 'QUIESCED', 'RESUMED',
                 'SAMPLE', 'FAILED']
+# Not in Python's socket module.
+SO_ATTACH_FILTER = 26
 
 u8, u32, u64 = ctypes.c_uint8, ctypes.c_uint32, ctypes.c_uint64
 
@@ -75,7 +82,7 @@ class ReportMemory(ctypes.Structure):
 class ReportSample(ctypes.Structure):
     _fields_ = [(name, u64) for name in (
         'wire_sent wire_received disk_bytes disk_acknowledged disk_zero_bytes disk_wire_bytes stream_bytes '
-        'stream_acknowledged stream_wire_bytes pages zero_pages page_bytes').split()] + [
+        'stream_acknowledged stream_wire_bytes resent_bytes pages zero_pages page_bytes').split()] + [
             ('pass_left', u64 * MAX_DISKS), ('stream_phase', u32), ('rss_bytes', u64)]
 
 
@@ -105,7 +112,9 @@ class Mover:
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         high = fcntl.fcntl(theirs.fileno(), fcntl.F_DUPFD_CLOEXEC, 10)
         theirs.close()
-        self.pid = os.posix_spawn(binary, [binary], os.environ, file_actions=[
+        # A mover ends by _exit(), its threads with it, which TSan would take for a leak.
+        options = f'{os.environ.get("TSAN_OPTIONS", "")} report_thread_leaks=0'.strip()
+        self.pid = os.posix_spawn(binary, [binary], {**os.environ, 'TSAN_OPTIONS': options}, file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, '/dev/null', os.O_RDONLY, 0), (os.POSIX_SPAWN_OPEN, 1, '/dev/null', os.O_WRONLY, 0),
             (os.POSIX_SPAWN_OPEN, 2, self.log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644),
             (os.POSIX_SPAWN_DUP2, high, 3)])
@@ -115,6 +124,7 @@ class Mover:
         self.samples = 0
         self.most_resident = 0
         self.kept = []  # reports that nobody has awaited yet
+        self.may_lose_lanes = False
 
     def order(self, kind, fd=None, **fields):
         order = Order(type=kind)
@@ -151,12 +161,31 @@ class Mover:
             report = Report.from_buffer_copy(data)
             if report.type != SAMPLE:
                 return report
-            self.sample = report.body.sample
-            self.samples += 1
+            self.take_sample(report.body.sample)
             self.most_resident = max(self.most_resident, self.sample.rss_bytes)
 
+    def take_sample(self, sample):
+        before = self.sample
+        for name in ('wire_sent', 'wire_received', 'stream_wire_bytes', 'disk_wire_bytes', 'resent_bytes'):
+            assert before is None or getattr(sample, name) >= getattr(before, name), f'{self.name}: {name} went back'
+        self.sample = sample
+        self.samples += 1
+        self.most_resident = max(self.most_resident, sample.rss_bytes)
+
+    def settle(self, seconds=0.25):
+        """Receives for so long, so that the sample is of now; what comes besides is kept."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            report = self.receive(left)
+            if report is not None:
+                self.kept.append(report)
+
+    def count(self, kind):
+        """How many reports of KIND came that nobody has awaited."""
+        return sum(report.type == kind for report in self.kept)
+
     def wait(self, kind, timeout=30):
-        """Awaits one report of KIND; others but FAILED and LANE_LOST are kept for later waits."""
+        """Awaits one report of KIND; others but FAILED and an unexpected LANE_LOST are kept for later waits."""
         for report in self.kept:
             if report.type == kind:
                 self.kept.remove(report)
@@ -170,7 +199,7 @@ class Mover:
             if report.type == FAILED:
                 failure = report.body.failure
                 raise Failed(f'{self.name}: {failure.id.decode()}: {failure.text.decode()}')
-            if report.type == LANE_LOST and kind != FAILED:
+            if report.type == LANE_LOST and kind != FAILED and not self.may_lose_lanes:
                 raise Failed(f'{self.name}: lane {report.body.lane.index} lost: {report.body.lane.text.decode()}')
             self.kept.append(report)
 
@@ -218,6 +247,60 @@ def tcp_pair():
     return a, b
 
 
+class Link:
+    """The lanes between two movers, until they are cut. BETWEEN(a, b) may put something between the ends of each of the
+    first BETWEEN_LANES."""
+
+    def __init__(self, source, destination, lanes, between=None, between_lanes=1):
+        self.movers = (source, destination)
+        self.ends = []  # [source's socket, destination's socket] of each lane: the movers have them too
+        for index in range(lanes):
+            if between is not None and index < between_lanes:
+                a, middle_a = tcp_pair()
+                middle_b, b = tcp_pair()
+                between(middle_a, middle_b)
+            else:
+                a, b = tcp_pair()
+            self.ends.append((a, b))
+            secrets = dict(index=index, ticket=os.urandom(16), key=os.urandom(32))
+            destination.order(LANE, os.dup(b.fileno()), **secrets)
+            source.order(LANE, os.dup(a.fileno()), **secrets)
+
+    def wait_up(self):
+        for _ in self.ends:
+            for mover in self.movers:
+                mover.wait(LANE_UP)
+
+    def silence(self, at_source=True, at_destination=True, lanes=None):
+        """From now on nothing arrives at one side's end of the lanes (of these indexes; None: all), or at both's; nobody is
+        told."""
+        nothing = struct.pack('HBBI', 6, 0, 0, 0)  # BPF: return 0 bytes of each packet
+        buffer = ctypes.create_string_buffer(nothing, len(nothing))
+        program = struct.pack('HP', 1, ctypes.addressof(buffer))
+        for index, pair in enumerate(self.ends):
+            for end, wanted in zip(pair, (at_source, at_destination)):
+                if wanted and (lanes is None or index in lanes):
+                    end.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+
+    def cut(self, lanes=None):
+        """Ends the lanes (of these indexes; None: all) at both sides, and what is on the way does not arrive."""
+        for mover in self.movers:
+            mover.may_lose_lanes = True
+        self.silence(lanes=lanes)
+        for index, pair in enumerate(self.ends):
+            for end in pair:
+                if lanes is None or index in lanes:
+                    try:
+                        end.shutdown(socket.SHUT_RDWR)
+                    except OSError:  # it was reset
+                        pass
+
+    def close(self):
+        for pair in self.ends:
+            for end in pair:
+                end.close()
+
+
 class Proxy(threading.Thread):
     """Carries bytes between two sockets; flips one bit of what goes A to B after FLIP_AFTER bytes; or limits its rate."""
 
@@ -262,6 +345,7 @@ class Lab:
         self.servers = []
         self.movers = []
         self.sockets = []
+        self.link = None
 
     def __enter__(self):
         return self
@@ -275,6 +359,8 @@ class Lab:
             server.wait()
         for sock in self.sockets:
             sock.close()
+        if self.link is not None:
+            self.link.close()
         shutil.rmtree(self.directory)
 
     def path(self, name):
@@ -286,24 +372,18 @@ class Lab:
         mover.order(BEGIN, role=role, lanes=lanes, level=level, flags=flags)
         return mover
 
-    def pair(self, lanes=2, level=1, flags=0, between=None):
-        """Two movers with their lanes up. BETWEEN(a, b) may put something between the ends of lane 0."""
+    def pair(self, lanes=2, level=1, flags=0, between=None, between_lanes=1):
+        """Two movers with their lanes up. BETWEEN: see Link."""
         source = self.mover('source', SOURCE, lanes, level, flags)
         destination = self.mover('destination', DESTINATION, lanes)
-        for index in range(lanes):
-            if between is not None and index == 0:
-                a, middle_a = tcp_pair()
-                middle_b, b = tcp_pair()
-                between(middle_a, middle_b)
-            else:
-                a, b = tcp_pair()
-            secrets = dict(index=index, ticket=os.urandom(16), key=os.urandom(32))
-            destination.order(LANE, b.detach(), **secrets)
-            source.order(LANE, a.detach(), **secrets)
-        for _ in range(lanes):
-            source.wait(LANE_UP)
-            destination.wait(LANE_UP)
+        self.connect_lanes(source, destination, lanes, between, between_lanes)
         return source, destination
+
+    def connect_lanes(self, source, destination, lanes=2, between=None, between_lanes=1):
+        if self.link is not None:
+            self.link.close()
+        self.link = Link(source, destination, lanes, between, between_lanes)
+        self.link.wait_up()
 
     def serve(self, *arguments):
         """Runs an NBD server whose socket's path is the last word; returns that path once it listens."""
@@ -320,6 +400,20 @@ class Lab:
     def qemu_nbd(self, image, kind, export, *options):
         return self.serve('qemu-nbd', '-k', '{socket}', '-f', kind, '-x', export, '-t', '-e', '100', '--discard=unmap', *options,
                           image)
+
+    def throttled_qemu(self, image, export, bytes_per_second):
+        """A QEMU that exports a raw IMAGE through a throttle node: its NBD socket and its QMP."""
+        nbd = self.path('nbd')
+        self.serve('qemu-system-x86_64', '-machine', 'none', '-nodefaults', '-display', 'none', '-S',
+                   '-object', f'throttle-group,id=slow,x-bps-write={bytes_per_second}',
+                   '-blockdev', f'driver=file,filename={image},node-name=file',
+                   '-blockdev', 'driver=raw,file=file,node-name=disk',
+                   '-blockdev', 'driver=throttle,throttle-group=slow,file=disk,node-name=throttle',
+                   '-qmp', 'unix:{socket},server=on,wait=off')
+        monitor = Qmp(pathlib.Path(self.path(f's{len(self.servers) - 1}')))
+        monitor('nbd-server-start', addr={'type': 'unix', 'data': {'path': nbd}})
+        monitor('block-export-add', id=export, type='nbd', node_name='throttle', writable=True, name=export)
+        return nbd, monitor
 
     def stop_servers(self):
         """Ends all servers, so that images are closed and whole."""
@@ -374,7 +468,7 @@ class Drain(threading.Thread):
 
     def __init__(self, sock):
         super().__init__(daemon=True)
-        self.sock, self.data, self.over = sock, bytearray(), queue.Queue()
+        self.sock, self.data = sock, bytearray()
         self.start()
 
     def run(self):
@@ -383,10 +477,11 @@ class Drain(threading.Thread):
                 self.data += data
         except OSError:
             pass
-        self.over.put(True)
 
     def wait(self, timeout=30):
-        self.over.get(timeout=timeout)
+        self.join(timeout)
+        if self.is_alive():
+            raise Failed('the stream did not end')
         return self.data
 
 

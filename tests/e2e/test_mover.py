@@ -3,72 +3,22 @@
 
     test_mover.py [WATARI-MOVER [NAME...]]     the binary, or $WATARI_BUILD/watari-mover; tests by name
 """
+import ctypes
 import os
 import struct
 import subprocess
 import sys
 import time
-import traceback
 
 import mover_lab
+import mover_resume  # its tests are run with those of this file
+from mover_checks import (MIB, allocated, carry_memory, contains, copy, disk_pair, equal, fails, make_source_image,
+                          memory_arrives, quiesce, run_all, test)
 from mover_lab import (DISK, GO, HELD, HOLD, HOLD_LAST, LANE, LANE_LOST, LANE_UP, LAST_HELD, LEVEL_OFF, MEMORY,
-                       MEMORY_DONE, PASS, PASS_DONE, QUIESCE, QUIESCED, RELEASE, DESTINATION, SOURCE, Drain, Failed,
-                       Feeder, Lab, LyingPeer, Proxy, qemu_stream, run, tcp_pair)
+                       MEMORY_DONE, PASS, PASS_DONE, QUIESCE, RELEASE, DESTINATION, SOURCE, Drain, Failed, Feeder,
+                       LyingPeer, Proxy, qemu_stream, run, tcp_pair)
 
-MIB = 1 << 20
 SEGMENT, CHECKPOINT, END, EXTENT, FLUSH, FAIL = 16, 17, 18, 32, 33, 48
-TESTS = []
-
-
-def test(function):
-    TESTS.append(function)
-    return function
-
-
-def equal(got, wanted, what):
-    if got != wanted:
-        raise Failed(f'{what} is {got!r}, not {wanted!r}')
-
-
-def contains(text, part):
-    if part not in text:
-        raise Failed(f'{text!r} does not contain {part!r}')
-
-
-def fails(mover, identifier, part):
-    """Awaits FAILED with that id and a text with PART, then exit status 1."""
-    got, text = mover.failure()
-    equal(got, identifier, f'the id of FAILED ({text})')
-    contains(text, part)
-    equal(mover.wait_exit(), 1, 'the exit status')
-
-
-def disk_pair(lab, source, destination, disk, size, target, reads_as_zero=True):
-    """Orders DISK at both; TARGET is the socket of the writable export."""
-    destination.order(DISK, lab.connect(target), disk=disk, size=size)
-    source.order(DISK, disk=disk, size=size, reads_as_zero=reads_as_zero)
-
-
-def copy(lab, source, disk, number, server, export, context=b''):
-    source.order(PASS, lab.connect(server), disk=disk, number=number, export_name=export, context=context)
-    done = source.wait(PASS_DONE).passing
-    equal((done.disk, done.number), (disk, number), 'PASS_DONE')
-    return done
-
-
-def make_source_image(path, size='1G'):
-    run('qemu-img', 'create', '-q', '-f', 'qcow2', path, size)
-    run('qemu-io', '-f', 'qcow2', '-c', 'write -P 0x5a 3M 20M', '-c', 'write -P 0x11 100M 64k', '-c', 'write -z 200M 8M',
-        '-c', 'write -P 0 300M 4M', '-c', 'write -P 0x77 1023M 1M', path)
-
-
-def allocated(path):
-    return os.stat(path).st_blocks * 512
-
-
-def quiesce(destination):
-    destination.order(QUIESCE)
-    destination.wait(QUIESCED)
 
 
 @test
@@ -166,25 +116,6 @@ def zeroes_overwrite_a_destination_that_is_not_blank(lab):
     quiesce(destination)
     lab.stop_servers()
     run('qemu-img', 'compare', '-f', 'qcow2', '-F', 'raw', a, b)
-
-
-def carry_memory(lab, stream, lanes=2, level=1, flags=0, between=None):
-    source, destination = lab.pair(lanes, level, flags, between)
-    qemu_out, fd_out = lab.stream_pair()
-    qemu_in, fd_in = lab.stream_pair()
-    destination.order(MEMORY, fd_in)
-    source.order(MEMORY, fd_out)
-    return source, destination, Feeder(qemu_out, stream), Drain(qemu_in)
-
-
-def memory_arrives(source, destination, drain, stream):
-    sent = source.wait(MEMORY_DONE, 60).memory
-    got = destination.wait(MEMORY_DONE, 60).memory
-    equal(sent.bytes, len(stream), 'bytes sent')
-    equal(got.bytes, len(stream), 'bytes that arrived')
-    equal(bytes(sent.hash), bytes(got.hash), "the destination's hash")
-    if drain.wait() != stream:
-        raise Failed('the stream that arrived differs')
 
 
 @test
@@ -318,6 +249,7 @@ def a_flipped_bit_ends_the_lane(lab):
     if not lost.text:
         raise Failed('LANE_LOST without a reason')
     source.wait(LANE_LOST)
+    # That the mover lives on, mover_resume.py tells.
     equal(source.close(), 0, "the source's exit status")
     equal(destination.close(), 0, "the destination's exit status")
 
@@ -438,6 +370,50 @@ def segment(sequence=0, offset=0, length=4096, codec=0, payload=b'x' * 4096):
     return struct.pack('>QQIB3x', sequence, offset, length, codec) + payload
 
 
+class Hash(ctypes.Structure):
+    _fields_ = [('low', ctypes.c_uint64), ('high', ctypes.c_uint64)]
+
+
+def end_of(stream, sequence=1):
+    """The END frame after STREAM, with its hash."""
+    library = ctypes.CDLL('libxxhash.so.0')
+    library.XXH3_128bits.restype = Hash
+    library.XXH3_128bits.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
+    value = library.XXH3_128bits(stream, len(stream))
+    return END, struct.pack('>QQQQ', sequence, len(stream), value.high, value.low)
+
+
+def lying_peer(destination):
+    """One lane, whose other end says what the test likes."""
+    a, b = tcp_pair()
+    secrets = dict(index=0, ticket=os.urandom(16), key=os.urandom(32))
+    destination.order(LANE, b.detach(), **secrets)
+    liar = LyingPeer(a, secrets['ticket'], secrets['key'])
+    destination.wait(LANE_UP)
+    return liar
+
+
+@test
+def repetitions_in_the_stream_are_not_believed_twice(lab):
+    destination = lab.mover('destination', DESTINATION, 1)
+    qemu_in, fd_in = lab.stream_pair()
+    destination.order(MEMORY, fd_in)
+    drain = Drain(qemu_in)
+    liar = lying_peer(destination)
+    stream = b'x' * 4096 + b'y' * 4096
+    liar.send(SEGMENT, segment(1, 4096, payload=b'y' * 4096))
+    liar.send(SEGMENT, segment(1, 4096, payload=b'z' * 4096))
+    liar.send(SEGMENT, segment())
+    liar.send(SEGMENT, segment(payload=b'z' * 4096))
+    liar.send(*end_of(stream, 2))
+    done = destination.wait(MEMORY_DONE).memory
+    equal(done.bytes, len(stream), 'the bytes of the stream')
+    equal(bytes(drain.wait()), stream, 'the stream')
+    liar.send(*end_of(stream, 2))
+    liar.send(SEGMENT, segment())
+    equal(destination.receive(0.3), None, 'a report after MEMORY_DONE')
+
+
 @test
 def a_lying_source_is_refused(lab):
     zstd = subprocess.run(['zstd', '-q', '-c', '--stream-size=100000'], input=b'\0' * 100000, stdout=subprocess.PIPE, check=True).stdout
@@ -451,8 +427,11 @@ def a_lying_source_is_refused(lab):
         ('protocol', 'not as long as it says', [(EXTENT, extent(length=MIB, codec=1, payload=zstd))]),
         ('hash', 'not those that left the source', [(EXTENT, extent(payload=b'x' * 4096))]),
         ('protocol', 'damaged', [(SEGMENT, segment(length=100000, codec=1, payload=zstd[:-3] + b'\xff\xff\xff'))]),
-        ('protocol', 'repetition', [(SEGMENT, segment()), (SEGMENT, segment())]),
         ('protocol', 'beyond the window', [(SEGMENT, segment(sequence=64))]),
+        ('protocol', 'behind the stream', [(SEGMENT, segment()), end_of(b'x' * 4096),
+                                           (SEGMENT, segment(sequence=2, offset=4096))]),
+        ('protocol', 'behind the stream', [(SEGMENT, segment(sequence=2, offset=4096)), end_of(b'x' * 4096),
+                                           (SEGMENT, segment())]),
         ('protocol', 'is the next', [(SEGMENT, segment(offset=4096))]),
         ('hash', 'differs', [(SEGMENT, segment()), (END, struct.pack('>QQ16x', 1, 4096))]),
         ('protocol', 'not for this side', [(34, struct.pack('>QI4x', 1, 0))]),
@@ -466,11 +445,7 @@ def a_lying_source_is_refused(lab):
         destination.order(DISK, lab.connect(target), disk=0, size=8 * MIB)
         qemu_in, fd_in = lab.stream_pair()
         destination.order(MEMORY, fd_in)
-        a, b = tcp_pair()
-        secrets = dict(index=0, ticket=os.urandom(16), key=os.urandom(32))
-        destination.order(LANE, b.detach(), **secrets)
-        liar = LyingPeer(a, secrets['ticket'], secrets['key'])
-        destination.wait(LANE_UP)
+        liar = lying_peer(destination)
         for frame in frames:
             liar.send(*frame)
         fails(destination, identifier, part)
@@ -490,39 +465,4 @@ def writes_after_quiesce_are_refused(lab):
     fails(destination, 'protocol', 'after the disks were closed')
 
 
-def find_binary(arguments):
-    if arguments:
-        return arguments[0]
-    build = os.environ.get('WATARI_BUILD')
-    if build is None:
-        sys.exit(__doc__)
-    return os.path.join(build, 'watari-mover')
-
-
-def main():
-    binary = os.path.abspath(find_binary(sys.argv[1:2]))
-    names = sys.argv[2:]
-    passed = failed = 0
-    for function in TESTS:
-        if names and function.__name__ not in names:
-            continue
-        begun = time.monotonic()
-        with Lab(binary) as lab:
-            try:
-                function(lab)
-                for mover in lab.movers:
-                    equal(mover.complaints(), [], f'what a sanitizer says of {mover.name}')
-                passed += 1
-                print(f'ok   {function.__name__} ({time.monotonic() - begun:.1f} s)', flush=True)
-            except Exception as error:  # whatever it was, the next test shall run
-                failed += 1
-                print(f'FAIL {function.__name__}: {error}', flush=True)
-                if not isinstance(error, Failed):
-                    traceback.print_exc()
-                for mover in lab.movers:
-                    print(f'     log of {mover.name}: {mover.log()}')
-    print(f'{passed} passed, {failed} failed')
-    return 1 if failed else 0
-
-
-sys.exit(main())
+sys.exit(run_all(__doc__))

@@ -37,7 +37,7 @@ static void expect_type(struct outbox *outbox, enum frame_type type)
 
     assert_non_null(work);
     assert_int_equal(work->type, type);
-    work_free(work);
+    work_unref(work);
 }
 
 static void work_owns_its_bytes(void **state)
@@ -51,8 +51,8 @@ static void work_owns_its_bytes(void **state)
     work_drop_data(work);
     assert_null(work->data);
     assert_int_equal(work->length, 0);
-    work_free(work);
-    work_free(NULL);
+    work_unref(work);
+    work_unref(NULL);
 }
 
 static void list_keeps_the_order(void **state)
@@ -77,7 +77,7 @@ static void list_keeps_the_order(void **state)
         struct work *work = work_list_take(&list);
 
         assert_int_equal(work->segment.sequence, i);
-        work_free(work);
+        work_unref(work);
     }
     assert_null(work_list_take(&list));
 }
@@ -118,7 +118,7 @@ static void a_put_wakes_one_idle_lane_and_never_a_busy_one(void **state)
     for (size_t i = 0; i < 3; i++) {
         assert_false(is_awake(outbox, i));
     }
-    work_free(outbox_take(outbox, 0, true));
+    work_unref(outbox_take(outbox, 0, true));
     /* Lane 0 finds nothing more but still has bytes to write; lane 2 has nothing to do. */
     assert_null(outbox_take(outbox, 0, false));
     assert_null(outbox_take(outbox, 2, true));
@@ -166,7 +166,7 @@ static void nothing_is_lost_between_threads(void **state)
         struct work *work = outbox_take(outbox, 0, true);
 
         if (work != NULL) {
-            work_free(work);
+            work_unref(work);
             taken++;
         } else {
             assert_int_equal(poll(&entry, 1, 10000), 1);

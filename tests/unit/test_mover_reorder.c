@@ -28,7 +28,7 @@ static void expect_next(struct reorder *reorder, uint64_t sequence)
 
     assert_non_null(work);
     assert_int_equal(reorder_sequence(work), sequence);
-    work_free(work);
+    work_unref(work);
 }
 
 static void any_order_comes_out_in_order(void **state)
@@ -85,8 +85,8 @@ static void what_is_no_honest_peers_is_refused(void **state)
         expect_next(&reorder, i);
     }
     expect_next(&reorder, FRAME_SEGMENT_WINDOW);
-    work_free(twice);
-    work_free(far);
+    work_unref(twice);
+    work_unref(far);
 }
 
 /* A path of RATE bytes a second and DELAY microseconds, one segment after the other, for 20 s, with
