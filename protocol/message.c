@@ -131,11 +131,21 @@ static const struct field offer_fields[] = {
     ARGUMENTS("launch", 1, 4096),
     INTEGER("", "lanes", 1, 64, REQUIRED),
     NUMBER("", "paused_limit_ms", REQUIRED),
+    NUMBER("", "reconnect_timeout_ms", REQUIRED),
     OBJECTS("disks", 0, 64, offer_disk_fields),
 };
 static const struct field accept_ticket_fields[] = {
     HEX("tickets[].", "ticket", 32),
     HEX("tickets[].", "key", 64),
+};
+static const struct field resume_fields[] = {
+    ID("migration"),
+    INTEGER("", "epoch", 1, 4294967295, REQUIRED),
+};
+static const struct field resumed_fields[] = {
+    ID("migration"),
+    INTEGER("", "epoch", 1, 4294967295, REQUIRED),
+    OBJECTS("tickets", 1, 64, accept_ticket_fields),
 };
 static const struct field accept_disk_fields[] = {
     STRING("disks[].", "path", 4096, REQUIRED),
@@ -205,6 +215,8 @@ static const struct message_rule message_rules[MESSAGE_TYPE_COUNT] = {
     [MESSAGE_OFFER] = RULE("offer", offer_fields),
     [MESSAGE_ACCEPT] = RULE("accept", accept_fields),
     [MESSAGE_REFUSE] = RULE("refuse", refuse_fields),
+    [MESSAGE_RESUME] = RULE("resume", resume_fields),
+    [MESSAGE_RESUMED] = RULE("resumed", resumed_fields),
     [MESSAGE_MEMORY] = RULE("memory", migration_fields),
     [MESSAGE_MEMORY_READY] = RULE("memory-ready", migration_fields),
     [MESSAGE_SENT] = RULE("sent", sent_fields),

@@ -4,15 +4,31 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 static bool is_journal(const char *name)
 {
     const char *end = strrchr(name, '.');
 
     return end && (strcmp(end, ".source") == 0 || strcmp(end, ".destination") == 0);
+}
+
+/* What a killed daemon wrote may be in memory only: a "yes" must not rest on what a power failure takes away. */
+static bool bring_down(const char *path, struct error *error)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    bool good = fd >= 0 && fsync(fd) == 0;
+    int reason = errno;
+
+    if (fd >= 0) {
+        close(fd);
+    }
+    return good || error_set(error, "journal-unreadable", "%s cannot be brought to disk: %s", path,
+                             strerror(reason));
 }
 
 static bool read_one(struct journal_directory *out, const char *path, struct error *error)
@@ -30,18 +46,22 @@ static bool read_one(struct journal_directory *out, const char *path, struct err
     }
     entry->written = (int64_t)status.st_mtime;
     out->count++;
-    return true;
+    return bring_down(path, error);
 }
 
-static bool read_all(struct journal_directory *out, const char *path, struct error *error)
+static bool read_all(struct journal_directory *out, const char *state_dir, const char *path,
+                     struct error *error)
 {
     DIR *entries = opendir(path);
     struct dirent *entry;
+    struct stat status;
     bool good = true;
 
     if (!entries) {
-        return errno == ENOENT ||
-               error_set(error, "journal-unreadable", "%s: %s", path, strerror(errno));
+        int reason = errno;
+
+        return (reason == ENOENT && stat(state_dir, &status) < 0 && errno == ENOENT) ||
+               error_set(error, "journal-unreadable", "%s: %s", path, strerror(reason));
     }
     while (good && (entry = readdir(entries))) {
         if (is_journal(entry->d_name)) {
@@ -52,7 +72,7 @@ static bool read_all(struct journal_directory *out, const char *path, struct err
         }
     }
     closedir(entries);
-    return good;
+    return good && bring_down(path, error);
 }
 
 bool journal_directory_read(const char *state_dir, struct journal_directory *out,
@@ -62,7 +82,7 @@ bool journal_directory_read(const char *state_dir, struct journal_directory *out
     bool good;
 
     memset(out, 0, sizeof *out);
-    good = read_all(out, path, error);
+    good = read_all(out, state_dir, path, error);
     free(path);
     return good;
 }

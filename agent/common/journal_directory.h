@@ -17,7 +17,7 @@ struct journal_directory {
     size_t count;
 };
 
-/* Reads those in STATE_DIR/journal. A host where watarid never ran has none, and that is no error; anything else that cannot be read is
+/* Reads those in STATE_DIR/journal. A host where watarid never ran has no STATE_DIR, and that is no error; anything else that cannot be read is
  * ("journal-unreadable", "journal-damaged"). To be cleared in either case. */
 bool journal_directory_read(const char *state_dir, struct journal_directory *out,
                             struct error *error);

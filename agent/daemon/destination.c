@@ -25,6 +25,9 @@
 #include <string.h>
 #include <unistd.h>
 
+/* A step that the lost link may hold up is looked at again after this. */
+#define LINK_LOST_LIMIT_MS 5000
+
 /* --- making and freeing --- */
 
 static void on_limit(evutil_socket_t fd, short what, void *context)
@@ -33,6 +36,10 @@ static void on_limit(evutil_socket_t fd, short what, void *context)
 
     (void)fd;
     (void)what;
+    if (destination->accepted && !destination->peer) {
+        destination_limit(destination, destination->limit_what, LINK_LOST_LIMIT_MS);
+        return; /* the lost link has a limit of its own */
+    }
     destination_fail_text(destination, "timeout", "%s took too long", destination->limit_what);
 }
 
@@ -345,6 +352,9 @@ static void on_message(struct peer *peer, enum message_type type, json_t *object
         return;
     }
     switch (type) {
+    case MESSAGE_RESUME:
+        destination_resume(destination, object);
+        break;
     case MESSAGE_MEMORY:
         destination_memory(destination);
         break;
@@ -386,10 +396,16 @@ static void on_lost(struct peer *peer, const struct error *error, void *context)
     struct destination *destination = context;
 
     (void)peer;
+    struct error copy = *error;
+
     peer_free(destination->peer);
     destination->peer = NULL;
+    if (destination->accepted && destination->mover) {
+        destination_link_lost(destination, &copy);
+        return;
+    }
     destination->told_by_source = true; /* there is nobody to tell */
-    destination_fail(destination, error);
+    destination_fail(destination, &copy);
 }
 
 static void on_ready(struct peer *peer, const struct error *error, void *context)
@@ -485,6 +501,8 @@ static void take_offer(struct visitor *visitor, json_t *offer)
     destination = destination_new(daemon, id, vm, peer_name(peer));
     destination->offer = json_incref(offer);
     destination->lanes = (uint32_t)json_integer_value(json_object_get(offer, "lanes"));
+    destination->reconnect_timeout_ms =
+        (uint64_t)json_integer_value(json_object_get(offer, "reconnect_timeout_ms"));
     destination->migration.mode =
         strcmp(json_string_value(json_object_get(offer, "mode")), "quick") == 0 ? MIGRATION_QUICK
                                                                                 : MIGRATION_LIVE;
@@ -518,7 +536,8 @@ static void on_visitor_message(struct peer *peer, enum message_type type, json_t
     (void)peer;
     if (type == MESSAGE_OFFER) {
         take_offer(visitor, object);
-    } else if (type == MESSAGE_QUERY || type == MESSAGE_ABORT || type == MESSAGE_DONE) {
+    } else if (type == MESSAGE_QUERY || type == MESSAGE_RESUME || type == MESSAGE_ABORT ||
+               type == MESSAGE_DONE) {
         take_up(visitor, object, type);
     } else {
         log_warning("%s begins with %s; closed", peer_name(visitor->peer), message_type_name(type));

@@ -42,11 +42,19 @@ void destination_memory(struct destination *destination)
     struct error error;
     int pair[2];
 
-    if (!destination->accepted || destination->batch || destination->memory_ready) {
+    if (destination->memory_ready) {
+        destination_send(destination, "memory-ready", NULL); /* the answer was lost with the link */
+        return;
+    }
+    if (destination->memory_begun) {
+        return; /* it will be said */
+    }
+    if (!destination->accepted || destination->batch) {
         destination_fail_text(destination, "peer-protocol", "%s begins memory out of turn",
                               destination->migration.peer);
         return;
     }
+    destination->memory_begun = true;
     if (!unix_socket_pair(pair, &error)) {
         destination_fail(destination, &error);
         return;
@@ -210,11 +218,13 @@ void destination_report(const struct report *report, void *context)
                               destination->migration.daemon->host, report->failure.text);
         break;
     case REPORT_LANE_LOST:
-        if (!destination->mover_done) {
-            destination_fail_text(destination, "link-lost", "lane %u from %s was lost: %s",
-                                  report->lane.index, destination->migration.peer,
-                                  report->lane.text);
-        }
+        /* The source goes on with new ones, or says why not. */
+        log_info("migration %s of %s: lane %u from %s was lost: %s", destination->migration.id,
+                 destination->migration.vm, report->lane.index, destination->migration.peer,
+                 report->lane.text);
+        break;
+    case REPORT_RESUMED:
+        destination_mover_resumed(destination);
         break;
     case REPORT_MEMORY_DONE:
         stream_over(destination, &report->memory);

@@ -212,51 +212,9 @@ void destination_qmp_open(struct destination *destination,
 
 /* --- exports, mover, accept --- */
 
-static void on_lane(uint32_t index, int fd, const uint8_t ticket[TLS_TICKET_SIZE],
-                    const uint8_t key[TLS_LANE_KEY_SIZE], void *context)
-{
-    struct destination *destination = context;
-    struct order order = {.type = ORDER_LANE, .lane = {.index = index}};
-
-    memcpy(order.lane.ticket, ticket, sizeof order.lane.ticket);
-    memcpy(order.lane.key, key, sizeof order.lane.key);
-    mover_link_send(destination->mover, &order, fd);
-    explicit_bzero(&order, sizeof order);
-}
-
-static void to_hex(const uint8_t *bytes, size_t size, char *hex)
-{
-    for (size_t i = 0; i < size; i++) {
-        snprintf(hex + 2 * i, 3, "%02x", bytes[i]);
-    }
-}
-
-static json_t *make_tickets(struct destination *destination)
-{
-    json_t *list = must_json(json_array());
-
-    for (uint32_t i = 0; i < destination->lanes; i++) {
-        uint8_t ticket[TLS_TICKET_SIZE], key[TLS_LANE_KEY_SIZE];
-        char ticket_hex[2 * sizeof ticket + 1], key_hex[2 * sizeof key + 1];
-
-        if (!listener_ticket(destination->migration.daemon->listener, i, ticket, key, on_lane,
-                             destination)) {
-            json_decref(list);
-            return NULL;
-        }
-        to_hex(ticket, sizeof ticket, ticket_hex);
-        to_hex(key, sizeof key, key_hex);
-        json_array_append_new(
-            list, must_json(json_pack("{ss,ss}", "ticket", ticket_hex, "key", key_hex)));
-        explicit_bzero(key, sizeof key);
-        explicit_bzero(key_hex, sizeof key_hex);
-    }
-    return list;
-}
-
 static void send_accept(struct destination *destination)
 {
-    json_t *tickets = make_tickets(destination);
+    json_t *tickets = destination_tickets(destination);
     json_t *disks = must_json(json_array());
 
     if (!tickets) {

@@ -2,7 +2,8 @@
  * The destination's state, shared by the files that hold its steps, and by nobody else:
  *
  *   destination.c          visitors, offers, failures, abandoning, end
- *   destination_prepare.c  checks, disks, QEMU, exports, mover, tickets
+ *   destination_prepare.c  checks, disks, QEMU, exports, mover
+ *   destination_lanes.c    tickets, and going on after the link was lost
  *   destination_load.c     memory in, exports away, LOADED
  *   destination_handoff.c  what policy/handoff.h decides, done
  *   destination_resolve.c  status, evidence and the operator's decision
@@ -49,6 +50,11 @@ struct destination {
     struct peer *peer;
     json_t *offer; /* NULL after a recovery */
     uint32_t lanes;
+    json_int_t epoch;       /* of the session: the source's latest resume */
+    unsigned resumes_asked; /* RESUME orders that the mover has not answered */
+    uint64_t
+        lost_ms; /* CLOCK_BOOTTIME: when the source's connection was lost; counts while there is none */
+    uint64_t reconnect_timeout_ms; /* the source's */
     struct journal *journal;
     struct undo *undo;
     struct destination_disk *disks;
@@ -71,7 +77,7 @@ struct destination {
     const char *limit_what;
     struct event *handoff_time; /* HANDOFF_TIME_MS */
 
-    bool accepted, memory_ready;
+    bool accepted, memory_begun, memory_ready;
     bool completed, mover_done, sent, quiesced, exports_gone;
     uint32_t exports_left;
     uint64_t stream_bytes, sent_bytes;
@@ -120,6 +126,16 @@ void destination_qmp_open(struct destination *destination,
 void destination_on_qemu_end(pid_t pid, void *context);
 /* Timer: QEMU's QMP socket was not there yet. */
 void destination_on_retry(evutil_socket_t fd, short what, void *context);
+
+/* --- destination_lanes.c --- */
+/* As many tickets as lanes, as accept and resumed carry them. NULL when the system has no random bytes. */
+json_t *destination_tickets(struct destination *destination);
+void destination_link_lost(struct destination *destination, const struct error *error);
+/* The source wants to go on, over the connection that it has now. */
+void destination_resume(struct destination *destination, const json_t *message);
+void destination_mover_resumed(struct destination *destination);
+/* Now and then: a source that does not come back. */
+void destination_watch_link(struct destination *destination);
 
 /* --- destination_load.c --- */
 void destination_memory(struct destination *destination);

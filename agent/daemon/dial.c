@@ -18,7 +18,7 @@
 
 #define DIAL_ADDRESSES_MAX 8
 /* The kernel declares a connection dead when data stays unacknowledged for so long. */
-#define DIAL_USER_TIMEOUT_MS 15000
+#define DIAL_USER_TIMEOUT_MS 5000
 
 struct target {
     struct sockaddr_storage address;

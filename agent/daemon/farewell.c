@@ -6,6 +6,7 @@
 
 #include "agent/common/log.h"
 #include "agent/common/must.h"
+#include "agent/policy/handoff.h"
 
 #include <stdlib.h>
 #include <sys/queue.h>
@@ -19,6 +20,7 @@ struct farewell {
     enum farewell_word word;
     struct journal *journal;
     struct peer *peer;
+    bool up; /* PEER is */
     struct event *retry;
     int wait_s;
     LIST_ENTRY(farewell) link;
@@ -39,26 +41,38 @@ static void try_later(struct farewell *farewell)
 {
     peer_free(farewell->peer);
     farewell->peer = NULL;
+    farewell->up = false;
     event_add(farewell->retry, &(struct timeval){farewell->wait_s, 0});
     farewell->wait_s = farewell->wait_s * 2 > RETRY_MAX_S ? RETRY_MAX_S : farewell->wait_s * 2;
+}
+
+static void say(struct farewell *farewell)
+{
+    if (farewell->word == FAREWELL_DONE) {
+        peer_send(farewell->peer, must_json(json_pack("{ss,ss}", "type", "done", "migration",
+                                                      farewell->migration)));
+    } else {
+        peer_send(farewell->peer,
+                  must_json(json_pack("{ss,ss,ss,ss}", "type", "abort", "migration",
+                                      farewell->migration, "error", "rolled-back", "text",
+                                      "the source has rolled this migration back")));
+    }
+    /* A destination that is just deciding says nothing to it, and would wait for ever. */
+    event_add(farewell->retry,
+              &(struct timeval){HANDOFF_TIME_MS / 1000, HANDOFF_TIME_MS % 1000 * 1000});
 }
 
 static void on_ready(struct peer *peer, const struct error *error, void *context)
 {
     struct farewell *farewell = context;
 
+    (void)peer;
     if (error) {
         try_later(farewell);
         return;
     }
-    if (farewell->word == FAREWELL_DONE) {
-        peer_send(peer, must_json(json_pack("{ss,ss}", "type", "done", "migration",
-                                            farewell->migration)));
-        return;
-    }
-    peer_send(peer, must_json(json_pack("{ss,ss,ss,ss}", "type", "abort", "migration",
-                                        farewell->migration, "error", "rolled-back", "text",
-                                        "the source has rolled this migration back")));
+    farewell->up = true;
+    say(farewell);
 }
 
 static void on_message(struct peer *peer, enum message_type type, json_t *object, void *context)
@@ -110,9 +124,15 @@ static void dial(struct farewell *farewell)
 
 static void on_retry(evutil_socket_t fd, short what, void *context)
 {
+    struct farewell *farewell = context;
+
     (void)fd;
     (void)what;
-    dial(context);
+    if (farewell->up) {
+        say(farewell);
+    } else {
+        dial(farewell);
+    }
 }
 
 void farewell_begin(struct daemon *daemon, const char *peer, const char *migration,

@@ -302,6 +302,7 @@ static void welcome(struct listener *listener, int fd, const struct sockaddr_sto
 {
     struct stranger *stranger;
     uint8_t address[16];
+    unsigned timeout = PEER_SILENCE_MS;
     int on = 1;
 
     reduce_address(from, address);
@@ -311,6 +312,7 @@ static void welcome(struct listener *listener, int fd, const struct sockaddr_sto
         return;
     }
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof timeout);
     stranger = must_alloc(sizeof *stranger);
     stranger->listener = listener;
     stranger->fd = fd;

@@ -278,6 +278,8 @@ static void roll_back_before_end(struct daemon *daemon)
         while (!all_ended(daemon) && clock_boottime_ms() < end) {
             event_base_loop(daemon->base, EVLOOP_ONCE);
         }
+        /* What came of it reaches who waits for it: the client, the other side. */
+        event_base_loop(daemon->base, EVLOOP_NONBLOCK);
     }
     if (tick) {
         event_free(tick);

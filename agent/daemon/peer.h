@@ -28,7 +28,7 @@ struct peer_list;
 
 #define PEER_AUTHENTICATE_MS 10000
 #define PEER_PING_MS 1000
-#define PEER_SILENCE_MS 15000
+#define PEER_SILENCE_MS 5000
 
 struct peer_handlers {
     /* Once: NULL when up, else why not, in an operator's words: "peer-unreachable", "peer-untrusted", "peer-does-not-trust-us",

@@ -4,7 +4,6 @@
 #include "child.h"
 #include "clock.h"
 #include "daemon.h"
-#include "dial.h"
 #include "farewell.h"
 #include "journal.h"
 #include "mover_link.h"
@@ -27,6 +26,8 @@
 #include <unistd.h>
 
 #define TICK_MS 50
+/* A step that the lost link holds up is looked at again after this. */
+#define SUSPENDED_LIMIT_MS 5000
 /* How long a rollback waits for the peer's word that it has tidied up as well; it does so on its own in any case. */
 #define ABORTED_WAIT_MS 5000
 /* A QEMU that ends closes its QMP socket first; its process is gone a moment later. */
@@ -40,6 +41,14 @@ static void on_limit(evutil_socket_t fd, short what, void *context)
 
     (void)fd;
     (void)what;
+    if (source->peer_abort.id[0]) {
+        source_abandoned(source, &source->peer_abort);
+        return;
+    }
+    if (source->suspended) {
+        source_limit(source, source->limit_what, SUSPENDED_LIMIT_MS); /* its own limit is another */
+        return;
+    }
     source_fail_text(source, "timeout", "%s took too long", source->limit_what);
 }
 
@@ -71,9 +80,16 @@ static void on_tick(evutil_socket_t fd, short what, void *context)
 
     (void)fd;
     (void)what;
-    if (!source->failing) {
+    if (source->failing) {
+        return;
+    }
+    if (source->suspended) {
+        source_suspended_tick(source);
+    } else {
         source_disk_tick(source);
         source_memory_tick(source);
+    }
+    if (!source->failing) {
         source_progress(source);
     }
 }
@@ -140,10 +156,7 @@ static void free_steps(struct source *source)
             source->disks[i].nbd_fd = -1;
         }
     }
-    for (uint32_t i = 0; source->lane_dials && i < source->lanes; i++) {
-        dial_free(source->lane_dials[i].dial);
-        source->lane_dials[i].dial = NULL;
-    }
+    source_end_lane_dials(source);
     if (source->qmp) {
         qmp_forget(source->qmp, source);
     }
@@ -171,6 +184,7 @@ void source_release(struct migration *migration)
     free(source->lane_dials);
     json_decref(source->accepted);
     json_decref(source->left);
+    json_decref(source->tickets);
     free(source->run_dir);
     free(source->journal_path);
     event_free(source->tick);
@@ -215,11 +229,7 @@ void source_hang_up(struct source *source)
 {
     mover_link_free(source->mover);
     source->mover = NULL;
-    if (source->peer) {
-        source->control_bytes += peer_wire_bytes(source->peer);
-        peer_free(source->peer);
-        source->peer = NULL;
-    }
+    source_drop_peer(source);
 }
 
 /* --- failing --- */

@@ -227,9 +227,10 @@ static void quit_qemu(struct source *source)
 
 static void clean(struct source *source)
 {
-    migration_phase(&source->migration, PHASE_CLEANUP,
-                    "%s belongs to %s; the old QEMU quits, the old disks are kept under another name",
-                    source->migration.vm, source->migration.peer);
+    migration_phase(
+        &source->migration, PHASE_CLEANUP,
+        "%s belongs to %s; the old QEMU quits, the old disks are kept under another name",
+        source->migration.vm, source->migration.peer);
     if (source->process) {
         quit_qemu(source);
     } else {

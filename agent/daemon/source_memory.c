@@ -139,6 +139,7 @@ void source_memory_begin(struct source *source)
                     (double)source->inspection.memory_bytes / 1048576.0,
                     (double)source_disk_left(source) / 1048576.0);
     source_limit(source, "preparing the destination's QEMU for memory", MEMORY_READY_MS);
+    source->memory_asked = true;
     source_send(source, "memory", NULL);
 }
 
@@ -148,6 +149,10 @@ void source_memory_ready(struct source *source)
     struct error error;
     int pair[2];
 
+    if (!source->memory_asked || source->failing) {
+        return; /* said twice: the link was lost in between */
+    }
+    source->memory_asked = false;
     source_limit(source, NULL, 0);
     if (!unix_socket_pair(pair, &error)) {
         source_fail(source, &error);
@@ -522,6 +527,11 @@ void source_memory_done(struct source *source, const struct report_memory *repor
     for (size_t i = 0; i < ORDERS_HASH_SIZE; i++) {
         snprintf(source->stream_hash + 2 * i, 3, "%02x", report->hash[i]);
     }
+    source_send_sent(source);
+}
+
+void source_send_sent(struct source *source)
+{
     source_send(source, "sent",
                 must_json(json_pack("{sI,ss}", "bytes", (json_int_t)source->stream_bytes, "hash",
                                     source->stream_hash)));

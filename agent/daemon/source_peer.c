@@ -15,6 +15,7 @@
 
 /* After the commit the destination is dialled again so often until it answers. */
 #define REDIAL_MS 500
+#define MOVER_WORD_MS 1000
 
 /* D has compared already; it is asked to repeat what it compared, so that a D which did not is found out as well. */
 static void take_loaded(struct source *source, const json_t *object)
@@ -29,6 +30,7 @@ static void take_loaded(struct source *source, const json_t *object)
         return;
     }
     source->hash_agreed = true;
+    source->suspended = false; /* nothing is left to be sent */
     source_handoff(source, SOURCE_IN_LOADED, &word);
 }
 
@@ -101,6 +103,17 @@ static void note_word(struct source *source, enum message_type type)
     }
 }
 
+/* "lane" means that our own mover gave up, and told the other one first: its own word for it says more, and is not far. */
+static void take_abort(struct source *source, const struct error *error)
+{
+    if (strcmp(error->id, "lane") == 0 && source->mover && !source->failing) {
+        source->peer_abort = *error;
+        source_limit(source, "the mover's own word", MOVER_WORD_MS);
+        return;
+    }
+    source_abandoned(source, error);
+}
+
 static void on_peer_message(struct peer *peer, enum message_type type, json_t *object,
                             void *context)
 {
@@ -130,6 +143,9 @@ static void on_peer_message(struct peer *peer, enum message_type type, json_t *o
                          "%s refused: %s", source->migration.peer,
                          json_string_value(json_object_get(object, "text")));
         break;
+    case MESSAGE_RESUMED:
+        source_resumed(source, object);
+        break;
     case MESSAGE_MEMORY_READY:
         source_memory_ready(source);
         break;
@@ -145,7 +161,7 @@ static void on_peer_message(struct peer *peer, enum message_type type, json_t *o
     case MESSAGE_ABORT:
         error_set(&error, json_string_value(json_object_get(object, "error")), "%s: %s",
                   source->migration.peer, json_string_value(json_object_get(object, "text")));
-        source_abandoned(source, &error);
+        take_abort(source, &error);
         break;
     case MESSAGE_ABORTED:
         take_aborted(source, object);
@@ -174,7 +190,8 @@ static void on_redial(evutil_socket_t fd, short what, void *context)
 
     (void)fd;
     (void)what;
-    if (!source->peer && handoff_source_wants_link(&source->handoff)) {
+    if (!source->peer && !source->failing &&
+        (source->suspended || handoff_source_wants_link(&source->handoff))) {
         source_dial(source);
     }
 }
@@ -204,13 +221,19 @@ void source_redial(struct source *source)
     event_add(source->redial, &(struct timeval){0, REDIAL_MS * 1000});
 }
 
-static void lost_peer(struct source *source, const struct error *error)
+void source_drop_peer(struct source *source)
 {
     if (source->peer) {
         source->control_bytes += peer_wire_bytes(source->peer);
         peer_free(source->peer);
         source->peer = NULL;
     }
+    source->peer_up = false;
+}
+
+static void lost_peer(struct source *source, const struct error *error)
+{
+    source_drop_peer(source);
     if (source->failing) {
         source->peer_undone = true;
         source_tidy_end(source);
@@ -219,7 +242,7 @@ static void lost_peer(struct source *source, const struct error *error)
     } else if (handoff_source_wants_link(&source->handoff)) {
         tell_undecided(source);
         source_redial(source);
-    } else {
+    } else if (!source_suspend(source, error)) {
         source_fail(source, error);
     }
 }
@@ -239,6 +262,11 @@ static void on_peer_ready(struct peer *peer, const struct error *error, void *co
         struct error copy = *error;
 
         lost_peer(source, &copy);
+        return;
+    }
+    source->peer_up = true;
+    if (source->suspended) {
+        source_resume(source);
     } else if (source->handoff.state == SOURCE_OPEN) {
         source_prepare_begin(source);
     } else {
@@ -265,5 +293,6 @@ void source_dial(struct source *source)
         lost_peer(source, &error);
         return;
     }
+    source->attempt_ms = clock_boottime_ms();
     source->peer = peer_dial(source->migration.daemon, known, &handlers, source);
 }

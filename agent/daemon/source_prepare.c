@@ -141,13 +141,14 @@ static void send_offer(struct source *source)
     source->offered = true;
     source_send(
         source, "offer",
-        must_json(json_pack("{ss,ss,ss,ss,sI,so,si,sI,so}", "vm", source->migration.vm, "mode",
-                            source->request.mode == MIGRATION_QUICK ? "quick" : "live", "machine",
-                            source->inspection.machine, "qemu_version", version, "ram_bytes",
-                            (json_int_t)source->inspection.memory_bytes, "launch", launch, "lanes",
-                            (int)source->lanes, "paused_limit_ms",
-                            (json_int_t)source->request.max_quick_downtime_ms, "disks",
-                            offered_disks(source))));
+        must_json(json_pack(
+            "{ss,ss,ss,ss,sI,so,si,sI,sI,so}", "vm", source->migration.vm, "mode",
+            source->request.mode == MIGRATION_QUICK ? "quick" : "live", "machine",
+            source->inspection.machine, "qemu_version", version, "ram_bytes",
+            (json_int_t)source->inspection.memory_bytes, "launch", launch, "lanes",
+            (int)source->lanes, "paused_limit_ms",
+            (json_int_t)source->request.max_quick_downtime_ms, "reconnect_timeout_ms",
+            (json_int_t)source->request.reconnect_timeout_ms, "disks", offered_disks(source))));
 }
 
 static void on_begin_synced(const struct error *error, uint64_t nanoseconds, void *context)
@@ -206,63 +207,7 @@ void source_prepare_begin(struct source *source)
     journal_sync(source->journal, on_begin_synced, source);
 }
 
-/* --- lanes --- */
-
-static void on_lane_dialled(int fd, const struct sockaddr *address, socklen_t length,
-                            const struct error *error, void *context)
-{
-    struct lane_dial *lane = context;
-    struct order order = {.type = ORDER_LANE, .lane = {.index = lane->index}};
-
-    (void)address;
-    (void)length;
-    lane->dial = NULL;
-    if (error) {
-        source_fail(lane->source, error);
-        return;
-    }
-    memcpy(order.lane.ticket, lane->ticket, sizeof lane->ticket);
-    memcpy(order.lane.key, lane->key, sizeof lane->key);
-    source_order(lane->source, &order, fd);
-    explicit_bzero(&order, sizeof order);
-    explicit_bzero(lane->key, sizeof lane->key);
-}
-
-static bool from_hex(const char *hex, uint8_t *out, size_t size)
-{
-    for (size_t i = 0; i < size; i++) {
-        if (sscanf(hex + 2 * i, "%2hhx", &out[i]) != 1) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static void dial_lane(struct source *source, uint32_t index, const json_t *ticket)
-{
-    struct lane_dial *lane = &source->lane_dials[index];
-    struct preamble greeting = {.kind = PREAMBLE_LANE,
-                                .version_min = PROTOCOL_VERSION_MIN,
-                                .version_max = PROTOCOL_VERSION_MAX};
-    uint8_t raw[PREAMBLE_SIZE];
-    const struct sockaddr *address;
-    socklen_t length;
-
-    lane->source = source;
-    lane->index = index;
-    if (!from_hex(json_string_value(json_object_get(ticket, "ticket")), lane->ticket,
-                  sizeof lane->ticket) ||
-        !from_hex(json_string_value(json_object_get(ticket, "key")), lane->key, sizeof lane->key)) {
-        source_fail_text(source, "peer-protocol", "%s gave a ticket that is no hexadecimal",
-                         source->migration.peer);
-        return;
-    }
-    memcpy(greeting.ticket, lane->ticket, sizeof greeting.ticket);
-    preamble_encode(&greeting, raw);
-    address = peer_address(source->peer, &length);
-    lane->dial =
-        dial_address(source->migration.daemon, address, length, raw, on_lane_dialled, lane);
-}
+/* --- the mover --- */
 
 static void on_report(const struct report *report, void *context)
 {
@@ -277,11 +222,10 @@ static void on_report(const struct report *report, void *context)
                          report->failure.text);
         return;
     case REPORT_LANE_LOST:
-        /* After the last segment nothing needs a lane any more; the destination's mover leaves then. */
-        if (!source->stream_done) {
-            source_fail_text(source, "link-lost", "lane %u to %s was lost: %s", report->lane.index,
-                             source->migration.peer, report->lane.text);
-        }
+        source_lane_lost(source, &report->lane);
+        return;
+    case REPORT_RESUMED:
+        source_mover_resumed(source);
         return;
     default:
         break;
@@ -367,8 +311,6 @@ static bool take_disks(struct source *source, const json_t *accept)
 void source_accepted(struct source *source, json_t *accept)
 {
     const json_t *tickets = json_object_get(accept, "tickets");
-    const json_t *ticket;
-    size_t i;
 
     if (source->accepted || json_array_size(tickets) != source->lanes ||
         !take_disks(source, accept)) {
@@ -382,14 +324,7 @@ void source_accepted(struct source *source, json_t *accept)
         return;
     }
     source_limit(source, "opening the lanes", LANES_MS);
-    source->lane_dials = must_alloc(source->lanes * sizeof *source->lane_dials);
-    json_array_foreach(tickets, i, ticket)
-    {
-        if (source->failing) {
-            return;
-        }
-        dial_lane(source, (uint32_t)i, ticket);
-    }
+    source_open_lanes(source, tickets);
     /* The rest is journaled with COMMITTED; keys are not for the disk. */
     json_object_del(source->accepted, "tickets");
 }
@@ -438,7 +373,7 @@ static void on_nbd_started(const json_t *replies, const struct error *error, voi
     source_bulk_begin(source);
 }
 
-static void start_nbd(struct source *source)
+void source_start_nbd(struct source *source)
 {
     char *path = must_format("%s/nbd.sock", source->run_dir);
     char *key = must_format("directory:%s", source->run_dir);
@@ -466,12 +401,4 @@ static void start_nbd(struct source *source)
     }
     free(path);
     free(key);
-}
-
-void source_lane_up(struct source *source)
-{
-    if (++source->lanes_up == source->lanes) {
-        source_limit(source, NULL, 0);
-        start_nbd(source);
-    }
 }

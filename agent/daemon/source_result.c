@@ -147,7 +147,7 @@ json_t *source_result(const struct source *source, const char *result, const cha
         number_or_null(downtime_known, (source->resumed_ns - source->paused_ns + 500000) / 1000000);
 
     return must_json(json_pack(
-        "{ss,si,ss,ss,ss,ss,ss,so,so,sI,so,so,sI,so,so,s{sn,so},s{so,sn},sb,si,so}", "event",
+        "{ss,si,ss,ss,ss,ss,ss,so,so,sI,so,so,sI,so,so,s{sn,so},s{so,sn},sb,sI,so}", "event",
         "result", "schema", 1, "id", source->migration.id, "vm", source->migration.vm,
         "mode_requested", mode_word(source), "mode_used",
         source->request.mode == MIGRATION_QUICK ? "quick" : "live", "result", result, "reason",
@@ -160,8 +160,9 @@ json_t *source_result(const struct source *source, const char *result, const cha
         memory_object(source), "predicted", "total_ms", "downtime_ms",
         number_or_null(source->switching && source->convergence.predicted_downtime_ms != UINT32_MAX,
                        source->convergence.predicted_downtime_ms),
-        "verified", "memory", source->hash_agreed ? json_true() : json_null(), "disk", "resumed", 0,
-        "resent_bytes", 0, "where", where_object(source, result)));
+        "verified", "memory", source->hash_agreed ? json_true() : json_null(), "disk", "resumed",
+        source->resumed > 0, "resent_bytes", (json_int_t)source->sample.resent_bytes, "where",
+        where_object(source, result)));
 }
 
 /* --- progress --- */

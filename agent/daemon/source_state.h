@@ -3,7 +3,8 @@
  *
  *   source.c          start, watch over time and failures, rollback, end
  *   source_peer.c     the control connection to the destination
- *   source_prepare.c  VM and peer looked at, offer, mover, lanes, exports
+ *   source_prepare.c  VM and peer looked at, offer, mover, exports
+ *   source_lanes.c    lanes, and going on after the link was lost
  *   source_disk.c     bulk pass and dirty passes of each disk
  *   source_memory.c   rounds, the decision to switch over, the pause
  *   source_handoff.c  what policy/handoff.h decides, done
@@ -92,6 +93,14 @@ struct source {
         uint8_t ticket[16], key[32];
         struct dial *dial;
     } * lane_dials;
+    uint32_t epoch;   /* of the session: grows with each resume asked for */
+    uint32_t resumed; /* how often it went on */
+    bool suspended;   /* the link was lost: SUSPENDED_MS (CLOCK_BOOTTIME) says since when */
+    uint64_t suspended_ms;
+    uint64_t attempt_ms; /* CLOCK_BOOTTIME: when the running attempt to go on began */
+    bool peer_up;        /* the control connection is ready */
+    bool mover_resumes;  /* RESUME was ordered, RESUMED is awaited */
+    json_t *tickets;     /* of the next epoch, until the mover has said RESUMED */
     struct source_disk *disks;
     size_t disk_count;
     uint32_t keeps_left;     /* exports that stayed open and are being ended */
@@ -114,6 +123,7 @@ struct source {
     struct convergence convergence;
     bool bulk_started;   /* the disks' exports are open or being opened */
     bool memory_begun;   /* the destination was told */
+    bool memory_asked;   /* and has not answered yet */
     bool memory_started; /* `migrate` was accepted */
     bool asking;         /* a question whose answer decides is under way */
     bool held;           /* the mover holds the stream back */
@@ -154,6 +164,7 @@ struct source {
 
     bool failing, cancelled, refused, lost;
     struct error error;       /* the first that went wrong */
+    struct error peer_abort;  /* id "": none that waits for this host's own mover to say more */
     json_t *left;             /* what rollback could not put back */
     bool undone, peer_undone; /* PEER_UNDONE: or not worth waiting for */
     bool peer_acknowledged;   /* it said so */
@@ -199,14 +210,31 @@ void source_hang_up(struct source *source);
 void source_dial(struct source *source);
 /* In a moment. */
 void source_redial(struct source *source);
+void source_drop_peer(struct source *source);
 
 /* --- source_prepare.c --- */
 void source_prepare_begin(struct source *source);
 void source_accepted(struct source *source, json_t *accept);
-void source_lane_up(struct source *source);
+void source_start_nbd(struct source *source);
 /* A connection to our NBD server in that QEMU, parked there by getfd as NAME (added to BATCH) so that it never sees EOF; -1 with an error. */
 int source_nbd_connect(struct source *source, struct batch *batch, const char *name,
                        struct error *error);
+
+/* --- source_lanes.c --- */
+/* Dials one lane for each of TICKETS, which are as many as LANES. */
+void source_open_lanes(struct source *source, const json_t *tickets);
+void source_end_lane_dials(struct source *source);
+void source_lane_up(struct source *source);
+void source_lane_lost(struct source *source, const struct report_lane *lane);
+/* The link is lost and will be waited for; false when there is nothing that could go on: then it is a failure. */
+bool source_suspend(struct source *source, const struct error *why);
+/* While suspended: the control connection is up. */
+void source_resume(struct source *source);
+/* The destination's answer. */
+void source_resumed(struct source *source, const json_t *message);
+void source_mover_resumed(struct source *source);
+/* Every tick while suspended: attempts that hang, and the time that is allowed. */
+void source_suspended_tick(struct source *source);
 
 /* --- source_disk.c --- */
 void source_bulk_begin(struct source *source);
@@ -230,6 +258,8 @@ void source_memory_ready(struct source *source);
 void source_memory_tick(struct source *source);
 void source_memory_event(struct source *source, const char *name, json_t *data);
 void source_memory_held(struct source *source);
+/* The word that the whole stream has left. */
+void source_send_sent(struct source *source);
 void source_memory_done(struct source *source, const struct report_memory *report);
 void source_disks_done(struct source *source);
 /* Starts them as soon as the guest stands still and no earlier pass runs. */

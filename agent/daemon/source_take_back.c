@@ -20,7 +20,7 @@ static void not_resumed(struct source *source)
 {
     struct error error;
 
-    if (!source_mark_disks(source, &error)) {
+    if (source->handoff.state == SOURCE_TAKING_BACK && !source_mark_disks(source, &error)) {
         log_error("%s", error.text);
     }
     source_handoff(source, SOURCE_IN_NOT_RESUMED, NULL);

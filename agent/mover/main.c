@@ -127,19 +127,12 @@ static bool wait_to_write(int timeout_ms)
     return poll(&entry, 1, timeout_ms) > 0 && (entry.revents & POLLOUT) != 0;
 }
 
-/* Something has failed for good: the peer gets a moment to be told why, then the daemon is. */
+/* Something has failed for good: the daemon is told why, and the peer gets a moment to be told. The daemon first, which may say it to the
+ * other daemon: that one would else hear only from its own mover that this one gave up. */
 static void end_failed(struct mover *mover)
 {
     uint64_t deadline = mover_now_us() + FAIL_FRAME_US;
-    struct pollfd entry = {.fd = ORDERS_FD};
 
-    /* poll() is only a sleep here, which ends early when the daemon goes away. */
-    while (atomic_load(&mover->lanes_up) > 0 && !atomic_load(&mover->fail_sent) &&
-           mover_now_us() < deadline) {
-        if (poll(&entry, 1, 2) > 0) {
-            _exit(EXIT_FAILED);
-        }
-    }
     while (reporter_flush(&mover->reporter, ORDERS_FD, send_sample, mover) == REPORTER_BLOCKED &&
            wait_to_write(LAST_REPORT_MS)) {
         continue;
@@ -147,6 +140,11 @@ static void end_failed(struct mover *mover)
     while (report_send(ORDERS_FD, &mover->reporter.failure) == REPORTER_BLOCKED &&
            wait_to_write(LAST_REPORT_MS)) {
         continue;
+    }
+    /* The daemon lets go of us now; the frame leaves all the same. */
+    while (atomic_load(&mover->lanes_up) > 0 && !atomic_load(&mover->fail_sent) &&
+           mover_now_us() < deadline) {
+        (void)poll(NULL, 0, 2);
     }
     _exit(EXIT_FAILED);
 }

@@ -21,11 +21,10 @@ struct memory_destination {
     struct waker waker;
     pthread_t thread;
 
-    pthread_mutex_t mutex; /* guards the next five */
+    pthread_mutex_t mutex; /* guards the next four */
     bool has_stream;       /* MEMORY came */
     int new_stream;        /* from MEMORY, until the thread takes it; -1 */
     struct reorder reorder;
-    bool ended;       /* END has been taken out: nothing may follow */
     unsigned resumes; /* RESUMEs that the thread has not obeyed yet */
 
     /* The thread's own. */
@@ -36,18 +35,16 @@ struct memory_destination {
     uint64_t bytes;
     uint64_t told_sequence, told_bytes; /* by the last RECEIVED */
     uint64_t told_us;
-    bool over; /* END was obeyed */
+    bool over; /* END was obeyed: nothing may follow */
 };
 
 bool memory_destination_put(struct memory_destination *destination, struct work *work,
                             const char **why)
 {
-    enum reorder_verdict verdict = REORDER_BEYOND;
+    enum reorder_verdict verdict;
 
     pthread_mutex_lock(&destination->mutex);
-    if (!destination->ended || reorder_sequence(work) < destination->reorder.next) {
-        verdict = reorder_put(&destination->reorder, work);
-    }
+    verdict = reorder_put(&destination->reorder, work);
     pthread_mutex_unlock(&destination->mutex);
     switch (verdict) {
     case REORDER_OK:
@@ -60,7 +57,7 @@ bool memory_destination_put(struct memory_destination *destination, struct work 
     case REORDER_BEYOND:
         break;
     }
-    *why = "beyond the window, or behind the stream's end";
+    *why = "beyond the window";
     return false;
 }
 
@@ -76,9 +73,6 @@ static struct work *take_next(struct memory_destination *destination)
     }
     if (destination->stream >= 0) {
         work = reorder_take(&destination->reorder);
-    }
-    if (work != NULL && work->type == FRAME_END) {
-        destination->ended = true;
     }
     pthread_mutex_unlock(&destination->mutex);
     return work;
@@ -248,7 +242,6 @@ static bool end(struct memory_destination *destination, const struct frame_mark 
 
 static bool take_work(struct memory_destination *destination, const struct work *work)
 {
-    /* It came before END was taken out, or memory_destination_put had refused it. */
     if (destination->over) {
         return mover_fail(destination->mover, "protocol",
                           "the peer sent a %s behind the stream's end",

@@ -17,8 +17,8 @@ bool memory_destination_attach(struct memory_destination *destination, int fd);
 /* RESUME: all lanes are over. What has come stays; RECEIVED is said again. Main thread. */
 void memory_destination_resume(struct memory_destination *destination);
 /* A segment, CHECKPOINT or END, taken over when it returns true; one that came before is dropped
- * then. False, with the reason, when no honest peer sends that: it is out of the window or behind
- * the end. Any lane; never waits. */
+ * then. False, with the reason, when no honest peer sends that: it is out of the window. Any lane;
+ * never waits. */
 bool memory_destination_put(struct memory_destination *destination, struct work *work,
                             const char **why);
 

@@ -63,9 +63,8 @@
  * first copy. The destination writes a request that comes again once more (the same bytes, in the
  * same pass), and drops what comes again of the stream.
  *
- * With flag ORDER_FLAG_HOLD_LAST (tests) a source mover keeps back the stream's last
- * segment (all that came since the last full one when EOF is seen), says LAST_HELD and waits for
- * GO.
+ * With flag ORDER_FLAG_HOLD_LAST (tests) a source mover keeps back the stream's last segment (all
+ * that came since the last full one when EOF is seen), says LAST_HELD and waits for GO.
  */
 #ifndef WATARI_MOVER_ORDERS_H
 #define WATARI_MOVER_ORDERS_H

@@ -80,6 +80,8 @@ struct work *work_list_take(struct work_list *list)
         list->last = NULL;
     }
     list->count--;
+    /* Work that is put in twice would break the chain. */
+    assert((list->first == NULL) == (list->count == 0));
     work->next = NULL;
     return work;
 }

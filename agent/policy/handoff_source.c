@@ -244,8 +244,10 @@ static unsigned step_taking_back(struct handoff_source *source, enum source_inpu
         if (source->destination_copy) {
             return write_down(source, SOURCE_TRYING_AGAIN, SOURCE_RECORD_TRY_AGAIN);
         }
-        source->state = SOURCE_COMMITTED; /* nobody has another copy: to be tried again here */
+        /* Not back to COMMITTED: TAKING_BACK is written, so a COMMIT sent now, and a restart, would make two. */
         return 0;
+    case SOURCE_IN_TIME: /* nobody has another copy that is known of: it is tried again here */
+        return SOURCE_DO_TAKE_BACK;
     case SOURCE_IN_QEMU_DEAD:
         /* It may have run before it died: the destination's copy is an old one now. */
         source->qemu_dead = true;

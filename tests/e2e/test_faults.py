@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import time
 
 from harness import BUILD, check, equal, eventually, run_with_agents, test
@@ -160,7 +161,12 @@ def killing_the_source_daemon_in_each_phase_is_put_right_by_its_restart(world):
 @test
 def killing_the_destination_daemon_in_each_phase_is_put_right_by_its_restart(world):
     east = world.lab.east
-    in_each_phase(world, lambda: world.agents.kill(east), (REFUSED,), after=lambda: revive(world, east))
+
+    def restart():
+        world.agents.kill(east)
+        world.agents.start(east)
+
+    in_each_phase(world, restart, (REFUSED,))
 
 
 def revive(world, host):
@@ -193,15 +199,78 @@ def killing_the_destination_qemu_while_memory_moves_leaves_the_guest_here(world)
     world.settle(outcome, (REFUSED,))
 
 
-@test
-def a_cut_link_before_the_commit_ends_with_the_guest_here(world):
+def cut_for(world, seconds, way="cut"):
+    """An act for migrate(at=...): unplugs the wire, or loses what the source sends, and mends it later."""
+    network = world.lab.network
+
+    def act():
+        if way == "cut":
+            network.cut()
+        else:
+            network.lose_from(world.lab.west)
+        timer = threading.Timer(seconds, network.mend)
+        timer.daemon = True
+        timer.start()
+
+    return act
+
+
+def goes_on(world, phase, seconds, way):
+    """QEMU never notices, and no more is sent twice than was under way."""
     world.lab.network.set_rate("200mbit")
     try:
-        outcome = world.migrate(at={"memory": world.lab.network.cut})
+        outcome = world.migrate(at={phase: cut_for(world, seconds, way)})
+    finally:
+        world.lab.network.mend()
+        world.lab.network.set_rate(None)
+    equal(outcome.code, DONE, f"{phase}, {way}: {outcome}")
+    result = outcome.result
+    check(result["resumed"] is True, f"{phase}, {way}: it did not notice")
+    check(result["resent_bytes"] <= 64 << 20, f"{phase}, {way}: {result['resent_bytes']} bytes sent twice")
+    print(f"     {phase}, {way} for {seconds} s: total {result['total_ms']} ms, {result['resent_bytes'] >> 10} KiB sent twice")
+    world.home()
+
+
+@test
+def after_a_cut_link_the_migration_goes_on_where_it_was(world):
+    for phase, seconds in (("bulk", 8), ("passes", 8), ("memory", 8)):
+        goes_on(world, phase, seconds, "cut")
+
+
+@test
+def after_a_link_that_swallows_everything_it_goes_on(world):
+    goes_on(world, "memory", 12, "swallow")
+
+
+@test
+def while_the_link_is_down_cancel_and_status_answer(world):
+    def cancel():
+        world.lab.network.cut()
+        time.sleep(1)
+        began = time.monotonic()
+        listed = world.agents.ask(world.lab.west, "status")["migrations"][0]
+        world.agents.ask(world.lab.west, "cancel", listed["id"])
+        print(f"     status and cancel answered in {time.monotonic() - began:.1f} s")
+
+    try:
+        outcome = world.migrate(at={"memory": cancel})
+    finally:
+        world.lab.network.mend()
+    equal(outcome.code, CANCELLED, f"{outcome}")
+    eventually(lambda: not undecided(world), "undecided", 40)
+    world.untouched()
+
+
+@test
+def a_link_that_stays_down_ends_with_the_guest_here(world):
+    world.lab.network.set_rate("200mbit")
+    try:
+        outcome = world.migrate("--reconnect-timeout", "8s", at={"memory": world.lab.network.cut})
     finally:
         world.lab.network.mend()
         world.lab.network.set_rate(None)
     check(outcome.code == REFUSED, f"{outcome}")
+    equal(outcome.error[0], "link-lost", f"{outcome}")
     eventually(lambda: not undecided(world), "undecided", 40)
     world.untouched()
 
@@ -394,7 +463,7 @@ def a_paused_guest_is_refused(world):
 
 @test
 def live_gives_up_when_rounds_do_not_shrink(world):
-    world.guest.command("rate memory noise 60")
+    world.guest.command("rate memory noise 300")
     try:
         outcome = world.migrate("--mode", "live", "--max-downtime", "1ms")
     finally:

@@ -18,7 +18,7 @@ from lab import Disk, Guest, LabError, Load, image
 from lab.agents import LOG, POOL, STATE
 from lab.probe import Probe
 
-DONE, FAILED, NO_DAEMON, LOST = 0, 1, 2, 5
+DONE, FAILED, NO_DAEMON, CANCELLED, LOST = 0, 1, 2, 4, 5
 SOURCE, DESTINATION = "source", "destination"
 DISK = f"{POOL}/subject.qcow2"
 JOURNALS = f"{STATE}/journal"
@@ -300,6 +300,20 @@ def broken_trust_and_resolver_files_keep_no_guest_waiting(world):
                 host.path(path).write_bytes(content)
         world.restart(host)
     world.ends(running, SOURCE, NO_DAEMON)
+
+
+@more
+def a_daemon_told_to_end_in_the_pause_resumes_the_guest_first(world):
+    with world.watched():
+        running = world.stopped_at(SOURCE, "paused")
+        daemon = world.agents.daemon(world.source)
+        daemon.terminate()
+        time.sleep(0.5)  # the guardian hands it on
+        world.agents.thaw(world.source)
+        equal(daemon.wait(60), 0, "exit code of watarid")
+        check(answers(world.guest), "the guest stands still")
+        world.restart(world.source)
+        world.ends(running, SOURCE, CANCELLED)
 
 
 # --- QEMU killed ---

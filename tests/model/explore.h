@@ -13,8 +13,8 @@
  * time passes before it. What may go wrong is counted, not timed: see main.c for how much at once.
  *
  * The rules (rules.c). In every state: at most one copy runs; a guest never starts from what is older than the newest that ran; no daemon
- * ends the only copy, nor removes the only newest disks; never may both hosts start it; the source commits only with its disks' new names on
- * the disk, and not while it knows that the guest runs there. At the end: it runs, or may be started, at exactly one host, from the newest
+ * ends the only copy, nor removes the only newest disks; never may both hosts start it; the source commits only when its journal says so
+ * and its disks have their new names, both on the disk, and not while it knows that the guest runs there. At the end: it runs, or may be started, at exactly one host, from the newest
  * disks. From every state, with nothing more going wrong, it comes to its end, or to a state in which an operator is needed for a reason
  * that rules_needs_operator() names; and from there, with what an operator may do, to its end.
  *

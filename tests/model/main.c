@@ -38,6 +38,10 @@ static const struct exploration ordinary[] = {
      {FILES, .budgets = {[DEATHS] = 2, [REFUSALS] = 2, [CRASHES] = 1, [DROPS] = 1, [TOTAL] = 3}}},
     {"journals",
      {FILES, .budgets = {[JOURNAL_FAILURES] = 2, [CRASHES] = 1, [DROPS] = 1, [TOTAL] = 3}}},
+    {"a take-back that fails",
+     {FILES,
+      .budgets =
+          {[JOURNAL_FAILURES] = 1, [REFUSALS] = 1, [CRASHES] = 1, [REBOOTS] = 1, [TOTAL] = 3}}},
     {"strays", {FILES, .budgets = {[STRAYS] = 2, [CRASHES] = 1, [REFUSALS] = 1, [TOTAL] = 3}}},
     {"operators", {FILES, .budgets = {ANY, [OPERATORS] = 1, [AUTOSTARTS] = 1, [TOTAL] = 1}}},
     {"operators and late messages",

@@ -39,7 +39,11 @@ void rules_guest_starts_at_destination(struct world *world)
 void rules_source_commits(struct world *world, const struct world_options *options)
 {
     const struct source_host *source = &world->source;
+    const struct handoff_source_journal journal = source_file(world);
 
+    if (!source->synced.committed || journal.taking_back || journal.withdrawn) {
+        broken(world, "the source commits, and its journal does not say so");
+    }
     if (options->marks && source->marks != MARKS_ON) {
         broken(world, "the source commits while its disks have their old names");
     }

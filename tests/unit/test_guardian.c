@@ -307,5 +307,7 @@ int main(void)
         test_of_guardian(the_daemon_goes_on_when_the_guardian_is_killed),
     };
 
+    /* Under nohup it would be ignored, and that be passed on. */
+    signal(SIGHUP, SIG_DFL);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

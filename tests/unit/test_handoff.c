@@ -178,6 +178,14 @@ static void single_source_transitions(void **state)
          SOURCE_TRYING_AGAIN,
          SOURCE_DO_JOURNAL,
          SOURCE_RECORD_TRY_AGAIN},
+        /* Taking back is written down, so without a copy there it is tried again here until it works. */
+        {{.state = SOURCE_TAKING_BACK}, SOURCE_IN_NOT_RESUMED, NULL, SOURCE_TAKING_BACK, 0, 0},
+        {{.state = SOURCE_TAKING_BACK},
+         SOURCE_IN_TIME,
+         NULL,
+         SOURCE_TAKING_BACK,
+         SOURCE_DO_TAKE_BACK,
+         0},
         /* An operator decided for this host: no commit ever again, not even if the record may not be there. */
         {{.state = SOURCE_WITHDRAWN},
          SOURCE_IN_LOADED,

@@ -30,7 +30,7 @@ static const char *const good_messages[MESSAGE_TYPE_COUNT] = {
         "b\",\"uuid\":\"u\","
         "\"mode\":\"live\",\"machine\":\"pc-q35-7.2\",\"qemu_version\":\"7.2.22\","
         "\"ram_bytes\":536936448,\"launch\":[\"/usr/bin/qemu-system-x86_64\",\"-append\",\"\","
-        "\"a\\nb\"],\"lanes\":2,\"paused_limit_ms\":30000,\"disks\":[{\"name\":\"vd0\","
+        "\"a\\nb\"],\"lanes\":2,\"paused_limit_ms\":30000,\"reconnect_timeout_ms\":7,\"disks\":[{\"name\":\"vd0\","
         "\"node\":\"#block121\",\"path\":\"/a/b.qcow2\",\"format\":\"qcow2\",\"size\":4294967296,"
         "\"allocated\":65536,\"cluster_size\":65536,\"target\":\"fast\",\"read_only\":false}]}",
     [MESSAGE_ACCEPT] = "{\"type\":\"accept\",\"migration\":\"" ID "\",\"tickets\":[{\"ticket\":"
@@ -39,6 +39,10 @@ static const char *const good_messages[MESSAGE_TYPE_COUNT] = {
                        "\"log\":\"/log\",\"host\":\"h2\"}",
     [MESSAGE_REFUSE] = "{\"type\":\"refuse\",\"migration\":\"" ID "\",\"error\":\"pool-missing\","
                        "\"text\":\"there is no pool fast\\nthere is one slow\"}",
+    [MESSAGE_RESUME] = "{\"type\":\"resume\",\"migration\":\"" ID "\",\"epoch\":1}",
+    [MESSAGE_RESUMED] =
+        "{\"type\":\"resumed\",\"migration\":\"" ID
+        "\",\"epoch\":1,\"tickets\":[{\"ticket\":\"" HEX32 "\",\"key\":\"" HEX32 HEX32 "\"}]}",
     [MESSAGE_MEMORY] = "{\"type\":\"memory\",\"migration\":\"" ID "\"}",
     [MESSAGE_MEMORY_READY] = "{\"type\":\"memory-ready\",\"migration\":\"" ID "\"}",
     [MESSAGE_SENT] =
