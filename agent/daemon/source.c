@@ -266,6 +266,12 @@ static void on_undone(const json_t *left, void *context)
     struct source *source = context;
 
     json_array_extend(source->left, (json_t *)left);
+    if (source->qmp_lost && !source->handoff.qemu_dead) {
+        /* If the process ends with it there is nothing to put back, and the guest runs nowhere. */
+        source->awaits_qemu_end = true;
+        source_limit(source, NULL, QMP_CLOSED_MS);
+        return;
+    }
     source->undone = true;
     source_tidy_end(source);
 }
@@ -292,8 +298,11 @@ static void ignore_event(const char *name, json_t *data, void *context)
 
 static void on_undo_qmp_closed(void *context)
 {
+    struct source *source = context;
+
     /* Undo's commands have been failed and noted one by one. */
-    (void)context;
+    source->qmp_ready = false;
+    source->qmp_lost = true;
 }
 
 /* Puts everything back, over a QMP connection that works. */
@@ -314,13 +323,14 @@ static void put_back(struct source *source)
     }
 }
 
-static void on_aborted_limit(evutil_socket_t fd, short what, void *context)
+static void on_rollback_limit(evutil_socket_t fd, short what, void *context)
 {
     struct source *source = context;
 
     (void)fd;
     (void)what;
     source->peer_undone = true;
+    source->undone = source->undone || source->awaits_qemu_end;
     source_tidy_end(source);
 }
 
@@ -330,7 +340,7 @@ static void end_steps(struct source *source)
     event_del(source->tick);
     event_del(source->pause_clock);
     event_free(source->limit);
-    source->limit = evtimer_new(source->migration.daemon->base, on_aborted_limit, source);
+    source->limit = evtimer_new(source->migration.daemon->base, on_rollback_limit, source);
 }
 
 /* For INPUT, which may end the migration. */
@@ -451,6 +461,10 @@ void source_on_qemu_end(pid_t pid, void *context)
                 "the QEMU of %s (pid %d) ended during the rollback: the guest powered off, or QEMU was killed or crashed",
                 source->migration.vm, (int)source->vm.pid);
             source->lost = true;
+            if (source->awaits_qemu_end) {
+                source->undone = true;
+                source_tidy_end(source);
+            }
         }
         return;
     }

@@ -167,7 +167,8 @@ struct source {
     struct error peer_abort;  /* id "": none that waits for this host's own mover to say more */
     json_t *left;             /* what rollback could not put back */
     bool undone, peer_undone; /* PEER_UNDONE: or not worth waiting for */
-    bool peer_acknowledged;   /* it said so */
+    bool awaits_qemu_end; /* all is undone, but QMP closed: whether QEMU ends decides what to say */
+    bool peer_acknowledged; /* it said so */
 };
 
 static inline struct source *source_of(struct migration *migration)

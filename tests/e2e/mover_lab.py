@@ -341,6 +341,10 @@ class Lab:
 
     def __init__(self, binary):
         self.binary = binary
+        # Its own memory would be counted as the mover's.
+        with open(binary, 'rb') as file:
+            program = file.read()
+        self.sanitized = b'__asan_init' in program or b'__tsan_init' in program
         self.directory = tempfile.mkdtemp(prefix='watari-mover-test-')
         self.servers = []
         self.movers = []

@@ -247,7 +247,7 @@ def ten_cuts_in_a_row(lab):
     memory_arrives(source, destination, drain, stream)
     resent(source, left)
     quiesce(destination)
-    if 'asan' not in lab.binary and 'tsan' not in lab.binary and source.most_resident > 100 * MIB:
+    if not lab.sanitized and source.most_resident > 100 * MIB:
         raise Failed(f'the source has {source.most_resident >> 20} MiB')
     lab.stop_servers()
     run('cmp', a, b)

@@ -231,7 +231,7 @@ for CASE in (
     (SOURCE, "cleaning", DESTINATION, test),
     (DESTINATION, "loading", SOURCE, more),
     (DESTINATION, "loading-done", SOURCE, more),
-    (DESTINATION, "loaded", SOURCE, test),
+    (DESTINATION, "loaded", DESTINATION, test),
     (DESTINATION, "committing", DESTINATION, more),
     (DESTINATION, "committing-done", DESTINATION, more),
     (DESTINATION, "starting", DESTINATION, test),

@@ -136,7 +136,7 @@ def memory_arrives_byte_for_byte(lab):
         raise Failed(f'wire_sent {source.sample.wire_sent}, frames {source.sample.stream_wire_bytes}')
     print(f'  {len(stream) >> 20} MiB in {seconds:.2f} s, resident {source.most_resident >> 20} and '
           f'{destination.most_resident >> 20} MiB')
-    if 'asan' not in lab.binary and 'tsan' not in lab.binary and max(source.most_resident, destination.most_resident) > 100 * MIB:
+    if not lab.sanitized and max(source.most_resident, destination.most_resident) > 100 * MIB:
         raise Failed('a mover has more than 100 MiB')
 
 
