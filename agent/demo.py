@@ -87,7 +87,7 @@ def move(lab, agents, guest, mode):
         f"{mode}, to {destination.name}",
         f"{result['total_ms'] / 1000:.1f} s",
         f"{result['downtime_ms']} ms",
-        f"{report.gap_ms:.0f} ms",
+        f"{report.pause_gap_ms:.0f} ms",
         f"{moved / 1048576:.0f} MiB",
         f"{(lab.network.wire_bytes() - wire) / 1048576:.0f} MiB",
         f"{moved / max(1, result['wire_bytes']):.1f}",

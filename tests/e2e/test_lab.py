@@ -287,6 +287,17 @@ def the_probe_knows_two_copies_from_one():
 
 
 @test
+def the_probe_knows_a_pause_from_a_busy_host():
+    judge = Judge()
+    # Silent for a second while its clock goes on; then for 0.3 s, of which it stood still for 0.25.
+    for number, (now, clock) in enumerate(((0, 0), (1.0, 1.0), (1.1, 1.1), (1.4, 1.15), (1.5, 1.25))):
+        judge.answer(now, number, number, int(clock * 1e9))
+    report = judge.finish(5, 1.5)
+    check(abs(report.gap_ms - 1000) < 1, f"the longest silence: {report.gap_ms}")
+    check(abs(report.pause_gap_ms - 300) < 1, f"the silence around the pause: {report.pause_gap_ms}")
+
+
+@test
 def nothing_is_left_after_an_error():
     before = of_machine()
     pids = []

@@ -27,13 +27,15 @@ ANSWER = struct.Struct("!QQQ")
 @dataclasses.dataclass
 class Report:
     """GAP_MS: the longest time without an answer, and GAP_AT_S when it began, after the first
-    question. ANSWERED and LOST count questions. COPIES: sentences, each a proof that two copies of
+    question. PAUSE_GAP_MS: that around the moment when the guest's clock stood still longest, which is
+    when it was paused, if it was: other silences are hosts that are busy. ANSWERED and LOST count questions. COPIES: sentences, each a proof that two copies of
     the guest ran at a time, or that one went back in time; none is as it should be. SKIPPED:
     answers that the guest counted and nobody got. STALL_MS: the longest time the probe itself did
     not come to ask; a gap is not the guest's fault when this is as long."""
 
     gap_ms: float = 0.0
     gap_at_s: float = 0.0
+    pause_gap_ms: float = 0.0
     sent: int = 0
     answered: int = 0
     lost: int = 0
@@ -50,6 +52,7 @@ class Judge:
         self._questions = set()
         self._counter = None
         self._clock = None
+        self._stood_still = 0.0  # ms, of the guest's clock, the longest
         self._start = self._last = None
 
     def answer(self, now, question, counter, clock):
@@ -62,6 +65,8 @@ class Judge:
             report.copies.append(f"the guest's clock went back by {self._clock - clock} ns")
         elif self._counter is not None:
             report.skipped += counter - self._counter - 1
+        if self._clock is not None:
+            self._pause(now, clock)
         self._questions.add(question)
         self._counter = counter
         self._clock = clock
@@ -71,6 +76,13 @@ class Judge:
     def answered(self):
         """Questions that have their answer."""
         return len(self._questions)
+
+    def _pause(self, now, clock):
+        gap = (now - self._last) * 1000
+        stood_still = gap - (clock - self._clock) / 1e6
+        if stood_still > self._stood_still:
+            self._stood_still = stood_still
+            self.report.pause_gap_ms = gap
 
     def _gap(self, now):
         if self._start is None:

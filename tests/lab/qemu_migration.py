@@ -17,17 +17,24 @@ MIGRATION_PORT = 4444
 ENDED = ("completed", "failed", "cancelled")
 CREDENTIALS = "tls0"
 TLS_USER = "lab"
+# What QEMU can do about bytes: capability and parameters, at both sides. Two channels and a cache as large as the memory that the lab's
+# loads touch, twice: its best on the machines that the lab runs on.
+MEMORY_METHODS = {
+    "plain": (None, {}),
+    "multifd-zstd": ("multifd", {"multifd-channels": 2, "multifd-compression": "zstd"}),
+    "xbzrle": ("xbzrle", {"xbzrle-cache-size": 256 << 20}),
+}
 
 
 class Unfinished(LabError):
     """The time was up. The guest runs on at the source; nothing of the attempt is left."""
 
 
-def migrate(lab, guest, downtime_limit_ms=300, timeout=180, tls=False, granularity=None):
+def migrate(lab, guest, downtime_limit_ms=300, timeout=180, tls=False, granularity=None, memory="plain"):
     """Moves GUEST to the other host, where it is attached then; its QEMU at the source is gone, the
     images there stay. TIMEOUT: seconds for all of it, else Unfinished. TLS: disks and memory go by
     TLS, with a pre-shared key made for this migration. GRANULARITY: bytes that a mirror copies
-    again for each write, None for QEMU's choice (the cluster, 64 KiB in a qcow2). Returns
+    again for each write, None for QEMU's choice (the cluster, 64 KiB in a qcow2). MEMORY: one of MEMORY_METHODS. Returns
     {"total_ms", "downtime_ms" (as QEMU says), "mirror_end_ms" (the part of it in which the mirrors
     flush and end), "wire_bytes"}."""
     source, destination = guest.host, lab.other(guest.host)
@@ -46,6 +53,7 @@ def migrate(lab, guest, downtime_limit_ms=300, timeout=180, tls=False, granulari
                 _serve_disks(there, guest, address, credentials)
                 _mirror_disks(here, guest, address, credentials, mirror)
                 _wait_for_mirrors(here, guest, limit)
+                _set_method(here, there, memory)
                 _start_memory(here, there, address, downtime_limit_ms, credentials)
                 downtime, mirror_end = _switch_over(here, there, guest, limit)
             except Unfinished:
@@ -118,6 +126,13 @@ def _wait_for_mirrors(here, guest, limit):
         return all(job["ready"] for job in jobs)
 
     _poll(here, "query-block-jobs", all_ready, limit)
+
+
+def _set_method(here, there, memory):
+    capability, parameters = MEMORY_METHODS[memory]
+    for qmp in (here, there) if capability else ():
+        qmp("migrate-set-capabilities", capabilities=[{"capability": capability, "state": True}])
+        qmp("migrate-set-parameters", **{name.replace("-", "_"): value for name, value in parameters.items()})
 
 
 def _start_memory(here, there, address, downtime_limit_ms, credentials):
