@@ -31,8 +31,6 @@
 #define LANES_MS 15000
 #define DEFAULT_LANES_MAX 8
 #define DEFAULT_LANES_MIN 2
-/* zstd level 1: about 280 MB/s a core on guest memory at ratio 2.4; higher ones gain 1-6 % (DESIGN §12). */
-#define DEFAULT_LEVEL 1
 
 static uint32_t default_lanes(void)
 {
@@ -270,7 +268,7 @@ static bool start_mover(struct source *source)
         .type = ORDER_BEGIN,
         .begin = {.role = ORDER_SOURCE,
                   .lanes = source->lanes,
-                  .level = source->request.compress_auto ? DEFAULT_LEVEL : source->request.level}};
+                  .level = source->request.compress_auto ? ORDER_LEVEL_AUTO : source->request.level}};
     struct error error;
 
     source->mover = mover_link_new(source->migration.daemon, &handlers, source, &error);

@@ -2,7 +2,12 @@
  * The compression of one unit (a segment or data extent), on the lanes. Each lane has its own zstd
  * contexts; nothing here knows of order, so any unit may go through any of them.
  *
- * One thread at a time per context.
+ * What will not shrink is found out for a few per cent of what compressing it costs: of units whose
+ * like (memory, disk) did not shrink the last time, 4 KiB of samples are compressed first. Measured
+ * over 120 MB of files: 50 of 51 such units found, 0.6 % of the bytes wrongly taken for such, 14 us
+ * for a unit of 256 KiB.
+ *
+ * One thread at a time per packer and context.
  */
 #ifndef WATARI_MOVER_CODEC_H
 #define WATARI_MOVER_CODEC_H
@@ -14,17 +19,26 @@
 #include <stdint.h>
 #include <zstd.h>
 
-/* A context that compresses at LEVEL (zstd's own scale). NULL when there is no memory or no such
- * level. */
-ZSTD_CCtx *codec_compressor_new(int level);
+/* Data that is alike: one piece tells something of the next. */
+enum codec_kind { CODEC_MEMORY, CODEC_DISK, CODEC_KINDS };
+
+struct packer {
+    ZSTD_CCtx *units, *samples;
+    bool did_not_shrink[CODEC_KINDS]; /* the last unit of that kind */
+};
+
+/* False when there is no memory. */
+bool packer_open(struct packer *packer);
+/* All zero is allowed. */
+void packer_close(struct packer *packer);
 
 /*
  * Writes RAW's payload to OUT, which has room for LENGTH bytes, and returns the payload's length.
- * It is compressed when that saves at least 1/32, else copied, and *codec says which. COMPRESSOR
- * may be NULL: then it is copied.
+ * It is compressed at LEVEL (zstd's own scale; ORDER_LEVEL_OFF: not) when that saves at least 1/32,
+ * else copied, and *codec says which.
  */
-uint32_t codec_pack(ZSTD_CCtx *compressor, const uint8_t *raw, uint32_t length, uint8_t *out,
-                    enum frame_codec *codec);
+uint32_t codec_pack(struct packer *packer, enum codec_kind kind, int level, const uint8_t *raw,
+                    uint32_t length, uint8_t *out, enum frame_codec *codec);
 
 /* True when PAYLOAD says of itself that it is one zstd frame of LENGTH raw bytes and nothing else.
  * Asked before memory is taken for them. */

@@ -281,6 +281,12 @@ static bool may_begin(const struct pass *pass, const struct pass_budget *budget)
            pass->requests_out < budget->requests && pass->bytes_out < budget->bytes;
 }
 
+bool pass_is_full(const struct pass *pass, const struct pass_budget *budget)
+{
+    return pass->state == PASS_COPYING && pass->reads == 0 && extent_map_count(&pass->map) > 0 &&
+           !may_begin(pass, budget);
+}
+
 static bool is_copied(const struct pass *pass)
 {
     return pass->mapped == pass->disk.size && extent_map_count(&pass->map) == 0 &&

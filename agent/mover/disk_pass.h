@@ -62,6 +62,8 @@ void pass_free(struct pass *pass);
 bool pass_turn(struct pass *pass, short revents);
 /* Begins what the budget allows. False after mover_fail. */
 bool pass_go_on(struct pass *pass, const struct pass_budget *budget);
+/* More is to be read, and waits only for what has been sent and not answered. */
+bool pass_is_full(const struct pass *pass, const struct pass_budget *budget);
 /* REQUEST has no answer, and the lanes it may have gone through are over. */
 void pass_send_again(struct pass *pass, struct request *request);
 /* The destination has answered REQUEST, which is released. False after mover_fail. */

@@ -176,8 +176,10 @@ static bool go_on(struct disk_source *source)
 {
     unsigned running = count_passes(source, true);
     struct pass_budget budget;
+    bool is_full = false;
 
     if (running == 0) {
+        atomic_store_explicit(&source->mover->disk_full, false, memory_order_relaxed);
         return true;
     }
     /* One request of each share is kept for the flush. */
@@ -187,7 +189,9 @@ static bool go_on(struct disk_source *source)
         if (!pass_go_on(pass, &budget)) {
             return false;
         }
+        is_full = is_full || pass_is_full(pass, &budget);
     }
+    atomic_store_explicit(&source->mover->disk_full, is_full, memory_order_relaxed);
     return true;
 }
 

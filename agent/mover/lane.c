@@ -3,7 +3,6 @@
  * lane.h.
  */
 #include "lane.h"
-#include "codec.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -97,8 +96,35 @@ static bool shake_hands(struct lane *lane, const char **why)
     return false;
 }
 
+/* Books the time since the last call. */
+static void book(struct lane *lane, enum effort_time what)
+{
+    uint64_t now = mover_now_us();
+
+    effort_spent(&lane->effort, what, now - lane->clock_us);
+    lane->clock_us = now;
+}
+
+/* Both ways lead to a bound that the link has not made room in: either what this lane has to send
+ * does not go, or nothing is there because the readers wait for what is on its way. */
+static enum effort_time reason_to_wait(const struct lane *lane)
+{
+    return lane->out_sent < lane->out_size || mover_is_full(lane->mover) ? EFFORT_LINK_WAITS
+                                                                         : EFFORT_NO_WORK;
+}
+
+static void wait_for_more(struct lane *lane)
+{
+    enum effort_time why = reason_to_wait(lane);
+
+    book(lane, EFFORT_WORKED);
+    wait_for(lane, (short)(lane->read_wants | lane->write_wants), 0);
+    book(lane, why);
+}
+
 static void carry(struct lane *lane)
 {
+    lane->clock_us = mover_now_us();
     while (!lane_is_stopped(lane)) {
         enum lane_step received = lane_receive(lane);
         enum lane_step sent = LANE_WAITS;
@@ -110,7 +136,7 @@ static void carry(struct lane *lane)
             return;
         }
         if (received == LANE_WAITS && sent == LANE_WAITS) {
-            wait_for(lane, (short)(lane->read_wants | lane->write_wants), 0);
+            wait_for_more(lane);
         }
     }
 }
@@ -172,11 +198,8 @@ static bool set_up_buffers(struct lane *lane)
         lane->decompressor = ZSTD_createDCtx();
         return lane->decompressor != NULL;
     }
-    if (settings->level == ORDER_LEVEL_OFF) {
-        return true;
-    }
-    lane->compressor = codec_compressor_new(settings->level);
-    return lane->compressor != NULL;
+    effort_init(&lane->effort);
+    return packer_open(&lane->packer);
 }
 
 bool lane_start(struct mover *mover, const struct order_lane *order, int fd)
@@ -231,7 +254,7 @@ void lane_end(struct lane *lane, uint64_t *sent, uint64_t *received)
     lane_wire_bytes(lane, sent, received);
     tls_channel_free(lane->channel);
     close(lane->fd);
-    ZSTD_freeCCtx(lane->compressor);
+    packer_close(&lane->packer);
     ZSTD_freeDCtx(lane->decompressor);
     work_unref(lane->undelivered);
     free(lane->body);

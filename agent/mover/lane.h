@@ -12,6 +12,8 @@
 #ifndef WATARI_MOVER_LANE_H
 #define WATARI_MOVER_LANE_H
 
+#include "codec.h"
+#include "effort.h"
 #include "mover.h"
 #include "protocol/frame.h"
 #include "tls/channel.h"
@@ -40,7 +42,9 @@ struct lane {
     uint8_t *out;
     size_t out_size, out_sent;
     bool out_has_fail;
-    ZSTD_CCtx *compressor; /* NULL: everything goes raw */
+    struct packer packer;
+    struct effort effort;
+    uint64_t clock_us; /* the time up to here is in EFFORT's books */
 
     /* Receiving. */
     uint8_t header_bytes[FRAME_HEADER_SIZE];

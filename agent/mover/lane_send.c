@@ -2,13 +2,19 @@
  * The sending half of a lane: work becomes frames in one buffer, the buffer becomes TLS records.
  */
 #include "lane.h"
-#include "codec.h"
 
 #include <assert.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
+
+static int level_of(const struct lane *lane)
+{
+    int level = lane->mover->settings.level;
+
+    return level == ORDER_LEVEL_AUTO ? effort_level(&lane->effort) : level;
+}
 
 /* Where the next frame's body goes. */
 static uint8_t *body_at(struct lane *lane)
@@ -33,8 +39,8 @@ static void put_segment(struct lane *lane, const struct work *work)
     uint8_t *body = body_at(lane);
 
     segment.raw_length = work->length;
-    segment.payload_length = codec_pack(lane->compressor, work->data, work->length,
-                                        body + FRAME_SEGMENT_FIXED, &segment.codec);
+    segment.payload_length = codec_pack(&lane->packer, CODEC_MEMORY, level_of(lane), work->data,
+                                        work->length, body + FRAME_SEGMENT_FIXED, &segment.codec);
     frame_segment_encode(&segment, body);
     count_add(&lane->mover->counters.stream_wire_bytes,
               close_frame(lane, FRAME_SEGMENT, FRAME_SEGMENT_FIXED + segment.payload_length));
@@ -47,8 +53,8 @@ static void put_extent(struct lane *lane, const struct work *work)
 
     if (extent.kind == FRAME_EXTENT_DATA) {
         extent.hash = XXH3_64bits(work->data, work->length);
-        extent.payload_length = codec_pack(lane->compressor, work->data, work->length,
-                                           body + FRAME_EXTENT_FIXED, &extent.codec);
+        extent.payload_length = codec_pack(&lane->packer, CODEC_DISK, level_of(lane), work->data,
+                                           work->length, body + FRAME_EXTENT_FIXED, &extent.codec);
     }
     frame_extent_encode(&extent, body);
     count_add(&lane->mover->counters.disk_wire_bytes,

@@ -353,8 +353,11 @@ static bool wait_for_more(struct memory_source *source, bool with_stream)
     struct pollfd fds[2] = {{.fd = source->waker.fd, .events = POLLIN},
                             {.fd = with_stream ? source->stream : -1, .events = POLLIN}};
     bool is_partial = source->filled > 0 && !holds_last(source);
-    int ready = poll(fds, 2, is_partial ? IDLE_MS : -1);
+    bool is_full = source->state == SOURCE_READING && !with_stream;
+    int ready;
 
+    atomic_store_explicit(&source->mover->stream_full, is_full, memory_order_relaxed);
+    ready = poll(fds, 2, is_partial ? IDLE_MS : -1);
     if (ready == 0) {
         return send_segment(source);
     }

@@ -48,6 +48,8 @@ struct mover {
     struct counters counters;
     struct resume resume;
     atomic_uint lanes_up;
+    /* A source has more to read and waits for what is on its way: see mover_is_full. */
+    atomic_bool stream_full, disk_full;
     atomic_bool fail_sent; /* the FAIL frame has left through some lane */
     int statm_fd; /* /proc/self/statm, opened while paths may still be opened; -1: not there */
 
@@ -75,6 +77,14 @@ static inline void count_set(_Atomic uint64_t *counter, uint64_t value)
 static inline uint64_t count_get(const _Atomic uint64_t *counter)
 {
     return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+/* A reader stands at its bound: not it is what the lanes wait for, but the link or the far side.
+ * A hint for effort.h. */
+static inline bool mover_is_full(const struct mover *mover)
+{
+    return atomic_load_explicit(&mover->stream_full, memory_order_relaxed) ||
+           atomic_load_explicit(&mover->disk_full, memory_order_relaxed);
 }
 
 /*

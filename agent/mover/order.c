@@ -70,7 +70,7 @@ static const char *check_begin(const struct order_begin *begin)
     if (begin->lanes < 1 || begin->lanes > ORDERS_MAX_LANES) {
         return "number of lanes out of range";
     }
-    if (begin->level != ORDER_LEVEL_OFF &&
+    if (begin->level != ORDER_LEVEL_OFF && begin->level != ORDER_LEVEL_AUTO &&
         (begin->level < ZSTD_minCLevel() || begin->level > ZSTD_maxCLevel())) {
         return "no such zstd level";
     }

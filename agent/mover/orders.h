@@ -100,10 +100,13 @@ enum order_role { ORDER_SOURCE = 1, ORDER_DESTINATION = 2 };
 struct order_begin {
     enum order_role role;
     uint32_t lanes;
-    int32_t level; /* zstd level, negative ones too; ORDER_LEVEL_OFF sends everything raw */
+    /* zstd level, negative ones too; ORDER_LEVEL_OFF sends everything raw, ORDER_LEVEL_AUTO by what
+     * each lane finds itself waiting for (effort.h). */
+    int32_t level;
     uint32_t flags;
 };
 #define ORDER_LEVEL_OFF INT32_MIN
+#define ORDER_LEVEL_AUTO INT32_MAX
 
 struct order_lane {
     uint32_t index;

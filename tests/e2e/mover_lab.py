@@ -22,7 +22,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from lab.qmp import Qmp  # noqa: E402  # the path comes first
 
 MAX_DISKS = 64
-LEVEL_OFF = -2**31
+LEVEL_OFF, LEVEL_AUTO = -2**31, 2**31 - 1
 HOLD_LAST = 1
 SOURCE, DESTINATION = 1, 2
 
@@ -370,13 +370,13 @@ class Lab:
     def path(self, name):
         return os.path.join(self.directory, name)
 
-    def mover(self, name, role, lanes=2, level=1, flags=0):
+    def mover(self, name, role, lanes=2, level=LEVEL_AUTO, flags=0):
         mover = Mover(self.binary, self.directory, name)
         self.movers.append(mover)
         mover.order(BEGIN, role=role, lanes=lanes, level=level, flags=flags)
         return mover
 
-    def pair(self, lanes=2, level=1, flags=0, between=None, between_lanes=1):
+    def pair(self, lanes=2, level=LEVEL_AUTO, flags=0, between=None, between_lanes=1):
         """Two movers with their lanes up. BETWEEN: see Link."""
         source = self.mover('source', SOURCE, lanes, level, flags)
         destination = self.mover('destination', DESTINATION, lanes)
