@@ -40,9 +40,10 @@
 #define FRAME_FAIL_TEXT_MAX 512u
 /* Largest zero extent, in bytes: one write-zeroes request of NBD. */
 #define FRAME_ZERO_MAX (1u << 30)
-/* How many sequence numbers a source may be ahead of the last RECEIVED; a destination refuses what
- * is beyond. */
-#define FRAME_SEGMENT_WINDOW 64u
+/* How many sequence numbers a source may be ahead of the last RECEIVED, and how many bytes of
+ * segments, before compression, may lie among them; a destination refuses what is beyond. */
+#define FRAME_SEGMENT_WINDOW 256u
+#define FRAME_SEGMENT_WINDOW_BYTES (64u << 20)
 /* A CHECKPOINT stands after each run of so many stream bytes. */
 #define FRAME_CHECKPOINT_BYTES (64u << 20)
 

@@ -16,6 +16,9 @@
 #include <string.h>
 #include <unistd.h>
 
+/* Enough for the mover to find out that a link has more room, little beside the shortest downtimes. */
+#define DEFAULT_IN_FLIGHT_MS 30
+
 enum { OPTION_CONFIG = 256, OPTION_SETTING, OPTION_POOL, OPTION_HELP, OPTION_VERSION };
 
 /* OPTION_SETTING: the option has the name of the key in [watarid]. */
@@ -202,6 +205,9 @@ static bool fill_in_defaults(struct config *config, struct error *error)
         !(config_set(config, "launch", "binary", "/usr/bin/", error) &&
           config_set(config, "launch", "binary", "/usr/libexec/", error))) {
         return false;
+    }
+    if (config->in_flight_ms == 0) {
+        config->in_flight_ms = DEFAULT_IN_FLIGHT_MS;
     }
     if (!config->control_path) {
         char *path = must_format("%s/control.sock", config->run_dir);

@@ -14,6 +14,8 @@
  *   [launch]
  *   binary = /usr/bin/qemu-system-x86_64     ; may repeat; default: qemu-system-* in /usr/bin and /usr/libexec
  *   allow-path = /srv/boot          ; kernels, firmware, ... outside pools that a launch may name; may repeat
+ *   [memory]
+ *   in-flight = 30ms                ; what may be on its way to the other side
  */
 #ifndef WATARI_DAEMON_CONFIG_H
 #define WATARI_DAEMON_CONFIG_H
@@ -48,6 +50,7 @@ struct config {
     size_t binary_count;
     char **allowed_paths;
     size_t allowed_path_count;
+    uint32_t in_flight_ms; /* 1 .. ORDERS_MAX_IN_FLIGHT_MS of agent/mover/orders.h */
 };
 
 /* Defaults, file and command line. ARGV as main got it; "--config FILE" names the file (which must then exist).

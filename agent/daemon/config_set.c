@@ -4,6 +4,8 @@
 #include "config_set.h"
 
 #include "agent/common/must.h"
+#include "agent/common/units.h"
+#include "agent/mover/orders.h"
 #include "tls/trust.h"
 
 #include <arpa/inet.h>
@@ -179,6 +181,21 @@ static bool add_allowed_path(struct config *config, const char *value, struct er
     return true;
 }
 
+static bool set_in_flight(struct config *config, const char *value, struct error *error)
+{
+    uint64_t milliseconds;
+
+    if (!units_parse_time(value, &milliseconds, error)) {
+        return false;
+    }
+    if (milliseconds < 1 || milliseconds > ORDERS_MAX_IN_FLIGHT_MS) {
+        return error_set(error, "config", "\"%s\" is not from 1ms to %ds", value,
+                         ORDERS_MAX_IN_FLIGHT_MS / 1000);
+    }
+    config->in_flight_ms = (uint32_t)milliseconds;
+    return true;
+}
+
 static const struct setting settings[] = {
     {"watarid", "listen", false, set_listen},
     {"watarid", "state-dir", false, set_state_dir},
@@ -188,6 +205,7 @@ static const struct setting settings[] = {
     {"watarid", "mover-user", false, set_mover_user},
     {"launch", "binary", true, add_binary},
     {"launch", "allow-path", true, add_allowed_path},
+    {"memory", "in-flight", false, set_in_flight},
 };
 #define SETTING_COUNT ((int)(sizeof settings / sizeof settings[0]))
 _Static_assert(sizeof settings / sizeof settings[0] <= CONFIG_MAX_SETTINGS,

@@ -268,7 +268,8 @@ static bool start_mover(struct source *source)
         .type = ORDER_BEGIN,
         .begin = {.role = ORDER_SOURCE,
                   .lanes = source->lanes,
-                  .level = source->request.compress_auto ? ORDER_LEVEL_AUTO : source->request.level}};
+                  .level = source->request.compress_auto ? ORDER_LEVEL_AUTO : source->request.level,
+                  .in_flight_ms = source->migration.daemon->config.in_flight_ms}};
     struct error error;
 
     source->mover = mover_link_new(source->migration.daemon, &handlers, source, &error);

@@ -161,6 +161,7 @@ static void close_request(struct pass *pass, struct request *request)
 static void send_request(struct pass *pass, struct request *request)
 {
     request->sent = true;
+    request->sent_us = mover_now_us();
     pass->figures.extents++;
     outbox_put(pass->mover->outbox, work_ref(request->work));
 }
@@ -171,6 +172,7 @@ void pass_send_again(struct pass *pass, struct request *request)
     if (pass->state == PASS_FLUSHING) {
         pass->flush_started_us = mover_now_us();
     }
+    request->sent_us = mover_now_us();
     outbox_put(pass->mover->outbox, work_ref(request->work));
 }
 
@@ -334,7 +336,7 @@ bool pass_go_on(struct pass *pass, const struct pass_budget *budget)
         return false;
     }
     while (may_begin(pass, budget)) {
-        extent_map_take(&pass->map, WORK_UNIT_MAX, FRAME_ZERO_MAX, &extent);
+        extent_map_take(&pass->map, budget->unit, FRAME_ZERO_MAX, &extent);
         if (!begin_extent(pass, &extent)) {
             return false;
         }

@@ -49,6 +49,7 @@ struct pass {
 struct pass_budget {
     unsigned requests;
     uint64_t bytes;
+    uint32_t unit; /* of data that one request may have */
 };
 
 /* Takes FD over. NULL after mover_fail. */

@@ -1,15 +1,20 @@
 #include "disk_source.h"
 #include "disk_inbox.h"
 #include "disk_pass.h"
+#include "window.h"
 
 #include <poll.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 /* Bytes of all disks that are on their way at a time: read or being read, sent or not, without a
- * DONE. It bounds our memory, and what the destination must hold; on a link of 20 ms it is enough
- * for 1 GB/s. */
+ * DONE. The window bounds them in time. The most bounds our memory, and what the destination must
+ * hold; on a link of 20 ms it is enough for 1 GB/s. */
+#define BYTES_OUT_FIRST (4u << 20)
+#define BYTES_OUT_MIN WORK_UNIT_MAX
 #define BYTES_OUT_MAX (24u << 20)
+/* The smallest unit on a slow link: a cluster of qcow2. */
+#define UNIT_MIN (64u << 10)
 /* Passes whose connections are open, running or not: a daemon that never says RELEASE. */
 #define PASSES_MAX 256u
 
@@ -18,7 +23,9 @@ struct disk_source {
     struct disk_inbox inbox;
     pthread_t thread;
     struct request_table requests;
-    unsigned resumes; /* RESUMEs to obey when the answers that came before are taken in */
+    struct window window;  /* for the bytes of all passes */
+    uint64_t acknowledged; /* bytes that count for it */
+    unsigned resumes;      /* RESUMEs to obey when the answers that came before are taken in */
     bool disk_known[ORDERS_MAX_DISKS];
     struct order_disk disks[ORDERS_MAX_DISKS];
     struct pass *passes;
@@ -127,6 +134,10 @@ static bool take_done(struct disk_source *source, const struct frame_done *done)
                           "the peer answered request %llu, which was never sent or was answered",
                           (unsigned long long)done->request);
     }
+    if (request->length > 0) {
+        source->acknowledged += request->length;
+        window_received(&source->window, mover_now_us(), request->sent_us, source->acknowledged);
+    }
     return pass_request_done(request->pass, request, done->status);
 }
 
@@ -164,6 +175,7 @@ static void send_again(struct disk_source *source)
     }
     outbox_drop(outbox, FRAME_EXTENT);
     outbox_drop(outbox, FRAME_FLUSH);
+    window_restart(&source->window);
     while ((request = request_next_sent(&source->requests, &position)) != NULL) {
         pass_send_again(request->pass, request);
     }
@@ -184,12 +196,16 @@ static bool go_on(struct disk_source *source)
     }
     /* One request of each share is kept for the flush. */
     budget.requests = REQUESTS_MAX / running - 1;
-    budget.bytes = BYTES_OUT_MAX / running;
+    budget.bytes = window_limit(&source->window) / running;
+    budget.unit = window_unit(&source->window, UNIT_MIN, WORK_UNIT_MAX);
     for (struct pass *pass = source->passes; pass != NULL; pass = pass->next) {
         if (!pass_go_on(pass, &budget)) {
             return false;
         }
         is_full = is_full || pass_is_full(pass, &budget);
+    }
+    if (is_full) {
+        window_was_full(&source->window);
     }
     atomic_store_explicit(&source->mover->disk_full, is_full, memory_order_relaxed);
     return true;
@@ -239,6 +255,10 @@ static void *run(void *argument)
 
 struct disk_source *disk_source_start(struct mover *mover)
 {
+    const struct window_bounds bounds = {.slack_us = mover->settings.in_flight_ms * 1000u,
+                                         .first = BYTES_OUT_FIRST,
+                                         .min = BYTES_OUT_MIN,
+                                         .max = BYTES_OUT_MAX};
     struct disk_source *source = calloc(1, sizeof *source);
 
     if (source == NULL || !disk_inbox_open(&source->inbox)) {
@@ -247,6 +267,7 @@ struct disk_source *disk_source_start(struct mover *mover)
     }
     source->mover = mover;
     request_table_init(&source->requests);
+    window_init(&source->window, &bounds);
     if (!mover_start_thread(mover, &source->thread, "disk", run, source)) {
         return NULL;
     }

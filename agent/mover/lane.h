@@ -23,9 +23,10 @@
 #include <stdint.h>
 #include <zstd.h>
 
-/* A lane fills its buffer up to here with whatever waits, so that many small frames travel in
- * full-sized TLS records (16 KiB), and a large one goes along with them. */
-#define LANE_GATHER (64u << 10)
+/* A lane fills its buffer up to here with whatever waits: a full-sized TLS record, so that many
+ * small frames travel in one, and a large one goes along with them. What is in the buffer goes
+ * before everything that comes later, however urgent: so no more than that. */
+#define LANE_GATHER (16u << 10)
 #define LANE_BUFFER_SIZE \
     (LANE_GATHER + FRAME_HEADER_SIZE + FRAME_EXTENT_FIXED + WORK_UNIT_MAX + FRAME_FAIL_TEXT_MAX)
 

@@ -22,6 +22,13 @@
 /* A page record has at least 8 bytes of address and flags. */
 #define PAGE_RECORD_MIN 8u
 #define GUEST_PAGE_SIZE 4096u
+/* The smallest that is worth a frame: smaller ones compress badly. */
+#define SEGMENT_MIN (16u << 10)
+/* What may be on its way, besides its bound in time. Before anything is known: four large segments.
+ * At most 1 Gbit/s over 256 ms, or 10 Gbit/s over 26 ms. */
+#define FLIGHT_FIRST (1u << 20)
+#define FLIGHT_MIN (2 * SEGMENT_MIN)
+#define FLIGHT_MAX (32u << 20)
 
 enum source_state {
     SOURCE_WAITING,   /* for MEMORY */
@@ -57,6 +64,7 @@ struct memory_source {
     uint64_t offset;      /* of the segment being filled */
     struct work *segment; /* NULL: none begun */
     uint32_t filled;
+    uint32_t segment_size; /* it is full with so many */
 };
 
 bool memory_source_received(struct memory_source *source, const struct frame_received *received)
@@ -244,7 +252,7 @@ static size_t next_read(struct memory_source *source)
 {
     uint64_t to_checkpoint =
         FRAME_CHECKPOINT_BYTES - (source->offset + source->filled) % FRAME_CHECKPOINT_BYTES;
-    size_t size = WORK_UNIT_MAX - source->filled;
+    size_t size = source->segment_size - source->filled;
     uint64_t pages;
 
     if (to_checkpoint < size) {
@@ -259,8 +267,8 @@ static size_t next_read(struct memory_source *source)
 
 static bool segment_is_full(const struct memory_source *source)
 {
-    return source->filled == WORK_UNIT_MAX ||
-           (source->filled > 0 && (source->offset + source->filled) % FRAME_CHECKPOINT_BYTES == 0);
+    return source->filled > 0 && (source->filled == source->segment_size ||
+                                  (source->offset + source->filled) % FRAME_CHECKPOINT_BYTES == 0);
 }
 
 static bool send_end(struct memory_source *source)
@@ -313,6 +321,15 @@ static enum read_step send_if_followed(struct memory_source *source)
     return send_segment(source) ? READ_MOVED : READ_FAILED;
 }
 
+static bool begin_segment(struct memory_source *source)
+{
+    pthread_mutex_lock(&source->mutex);
+    source->segment_size = window_unit(&source->window, SEGMENT_MIN, WORK_UNIT_MAX);
+    pthread_mutex_unlock(&source->mutex);
+    source->segment = work_new(FRAME_SEGMENT, source->segment_size);
+    return source->segment != NULL || mover_fail_memory(source->mover);
+}
+
 static enum read_step read_stream(struct memory_source *source)
 {
     uint8_t *place;
@@ -321,12 +338,8 @@ static enum read_step read_stream(struct memory_source *source)
     if (segment_is_full(source)) {
         return send_if_followed(source);
     }
-    if (source->segment == NULL) {
-        source->segment = work_new(FRAME_SEGMENT, WORK_UNIT_MAX);
-        if (source->segment == NULL) {
-            mover_fail_memory(source->mover);
-            return READ_FAILED;
-        }
+    if (source->segment == NULL && !begin_segment(source)) {
+        return READ_FAILED;
     }
     place = source->segment->data + source->filled;
     got = recv(source->stream, place, next_read(source), MSG_DONTWAIT);
@@ -435,6 +448,10 @@ static void *run(void *argument)
 
 struct memory_source *memory_source_start(struct mover *mover)
 {
+    const struct window_bounds bounds = {.slack_us = mover->settings.in_flight_ms * 1000u,
+                                         .first = FLIGHT_FIRST,
+                                         .min = FLIGHT_MIN,
+                                         .max = FLIGHT_MAX};
     struct memory_source *source = calloc(1, sizeof *source);
 
     if (source == NULL) {
@@ -443,6 +460,7 @@ struct memory_source *memory_source_start(struct mover *mover)
     source->mover = mover;
     source->new_stream = source->stream = -1;
     pthread_mutex_init(&source->mutex, NULL);
+    window_init(&source->window, &bounds);
     source->cutter = stream_cutter_new(GUEST_PAGE_SIZE);
     if (source->cutter == NULL || !stream_hash_open(&source->hash) || !waker_open(&source->waker)) {
         goto fail;

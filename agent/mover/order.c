@@ -74,6 +74,10 @@ static const char *check_begin(const struct order_begin *begin)
         (begin->level < ZSTD_minCLevel() || begin->level > ZSTD_maxCLevel())) {
         return "no such zstd level";
     }
+    if (begin->role == ORDER_SOURCE &&
+        (begin->in_flight_ms < 1 || begin->in_flight_ms > ORDERS_MAX_IN_FLIGHT_MS)) {
+        return "in-flight time out of range";
+    }
     if ((begin->flags & ~ORDER_FLAG_HOLD_LAST) != 0) {
         return "unknown flags";
     }

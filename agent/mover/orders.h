@@ -6,7 +6,7 @@
  * ends the mover (or, read by the daemon, the migration).
  *
  *   daemon                                     source mover
- *     | -- BEGIN{role, lanes, level, flags} -->  |
+ *     | -- BEGIN{role, lanes, level, ...} --->  |
  *     | -- LANE{index, ticket, key} + TCP ---->  |  TLS as client
  *     | <----------------- LANE_UP{index} -----  |  LANE_LOST{index, text}: see RESUME
  *     | -- DISK{disk, size, ...} ------------->  |
@@ -75,6 +75,7 @@
 #define ORDERS_FD 3
 #define ORDERS_MAX_LANES 64
 #define ORDERS_MAX_DISKS 64
+#define ORDERS_MAX_IN_FLIGHT_MS 10000
 #define ORDERS_TEXT_SIZE 512
 #define ORDERS_ID_SIZE 32
 #define ORDERS_CONTEXT_SIZE 256
@@ -103,6 +104,10 @@ struct order_begin {
     /* zstd level, negative ones too; ORDER_LEVEL_OFF sends everything raw, ORDER_LEVEL_AUTO by what
      * each lane finds itself waiting for (effort.h). */
     int32_t level;
+    /* So much of the stream, and as much of the disks, may be read and not yet acknowledged: in
+     * milliseconds of the measured rate, besides the path's own delay. Source; 1 to
+     * ORDERS_MAX_IN_FLIGHT_MS. */
+    uint32_t in_flight_ms;
     uint32_t flags;
 };
 #define ORDER_LEVEL_OFF INT32_MIN

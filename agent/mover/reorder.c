@@ -25,6 +25,10 @@ enum reorder_verdict reorder_put(struct reorder *reorder, struct work *work)
     if (*slot != NULL) {
         return REORDER_OLD;
     }
+    if (work->length > FRAME_SEGMENT_WINDOW_BYTES - reorder->bytes) {
+        return REORDER_BEYOND;
+    }
+    reorder->bytes += work->length;
     *slot = work;
     return REORDER_OK;
 }
@@ -37,6 +41,7 @@ struct work *reorder_take(struct reorder *reorder)
     if (work == NULL) {
         return NULL;
     }
+    reorder->bytes -= work->length;
     *slot = NULL;
     reorder->next++;
     return work;

@@ -1,7 +1,7 @@
 /*
  * Puts segments and marks, which arrive over any lane in any order, back in the order of their
- * sequence numbers. It holds at most FRAME_SEGMENT_WINDOW of them, and so bounds itself: what lies
- * beyond is not an honest peer's.
+ * sequence numbers. It holds at most FRAME_SEGMENT_WINDOW of them, with FRAME_SEGMENT_WINDOW_BYTES,
+ * and so bounds itself: what lies beyond is not an honest peer's.
  *
  * Pure; one thread at a time (the caller locks).
  */
@@ -18,7 +18,8 @@ enum reorder_verdict {
 
 /* All zero is an empty one that expects sequence number 0. */
 struct reorder {
-    uint64_t next; /* the sequence number that comes out next */
+    uint64_t next;  /* the sequence number that comes out next */
+    uint64_t bytes; /* of all that waits */
     struct work *slots[FRAME_SEGMENT_WINDOW];
 };
 

@@ -28,6 +28,7 @@ struct request {
     uint64_t offset;
     uint32_t length;   /* of the data; 0 for a zero extent or a flush */
     bool sent;         /* DONE may come */
+    uint64_t sent_us;  /* when it was handed to the lanes last */
     struct work *work; /* what is being read; then what was sent, kept to be sent again */
     size_t next_free;
 };

@@ -1,18 +1,60 @@
 #include "window.h"
 
-/* A rate is taken over so long at least, so that single answers do not count for much. */
+/* A rate is taken over so long at least, and over the path's own delay: so that neither single
+ * answers count for much, nor the bursts in which a far path returns what it was sent in bursts. */
 #define INTERVAL_US 50000u
 /* The smallest delay is forgotten after one to two spells: paths change. Each begins with a probe,
  * since in a full window every delay has the slack in it, and taken for the path's own it would
  * grow with every spell. */
 #define SPELL_US (5u * 1000000u)
 
+#define UNIT_GRAIN 4096u
+
+void window_init(struct window *window, const struct window_bounds *bounds)
+{
+    *window = (struct window){.bounds = *bounds};
+}
+
+static uint64_t within_bounds(const struct window *window, uint64_t limit)
+{
+    if (limit < window->bounds.min) {
+        return window->bounds.min;
+    }
+    return limit > window->bounds.max ? window->bounds.max : limit;
+}
+
+static uint64_t smallest_delay(const struct window *window)
+{
+    if (window->delay_us == 0 ||
+        (window->older_delay_us != 0 && window->older_delay_us < window->delay_us)) {
+        return window->older_delay_us;
+    }
+    return window->delay_us;
+}
+
+/* What the path carries within DELAY_US. */
+static uint64_t carried(const struct window *window, uint64_t delay_us)
+{
+    return within_bounds(window, window->rate * delay_us / 1000000u);
+}
+
 uint64_t window_limit(const struct window *window)
 {
-    if (window->is_probing || window->limit == 0) {
-        return WINDOW_BYTES_MIN;
+    if (window->limit == 0) {
+        return window->bounds.first;
     }
-    return window->limit;
+    /* Half of what a path without a queue needs: the queue empties, and a far path hardly does. */
+    return window->is_probing ? carried(window, smallest_delay(window) / 2) : window->limit;
+}
+
+uint32_t window_unit(const struct window *window, uint32_t unit_min, uint32_t unit_max)
+{
+    uint64_t unit = window_limit(window) / 4 / UNIT_GRAIN * UNIT_GRAIN;
+
+    if (unit < unit_min) {
+        return unit_min;
+    }
+    return unit > unit_max ? unit_max : (uint32_t)unit;
 }
 
 void window_was_full(struct window *window)
@@ -22,7 +64,8 @@ void window_was_full(struct window *window)
 
 void window_restart(struct window *window)
 {
-    *window = (struct window){.limit = window->limit, .rate = window->rate};
+    *window =
+        (struct window){.bounds = window->bounds, .limit = window->limit, .rate = window->rate};
 }
 
 static void begin_spell(struct window *window, uint64_t now)
@@ -42,20 +85,13 @@ static void note_delay(struct window *window, uint64_t now, uint64_t sent)
     }
     /* What was sent since the probe began was sent into a path with no more than the narrow window
      * in it. */
-    if (sent >= window->spell_us) {
+    if (window->is_probing && sent >= window->spell_us) {
         window->is_probing = false;
+        window->probed_us = now;
     }
     if (window->delay_us == 0 || delay < window->delay_us) {
         window->delay_us = delay;
     }
-}
-
-static uint64_t smallest_delay(const struct window *window)
-{
-    if (window->older_delay_us != 0 && window->older_delay_us < window->delay_us) {
-        return window->older_delay_us;
-    }
-    return window->delay_us;
 }
 
 /* The mean of what is known and what was measured, unless the reader had nothing to read and it was
@@ -67,19 +103,6 @@ static void note_rate(struct window *window, uint64_t rate)
     } else if (window->was_full || rate > window->rate) {
         window->rate = (window->rate + rate) / 2;
     }
-}
-
-static void set_limit(struct window *window)
-{
-    uint64_t limit = window->rate * (smallest_delay(window) + WINDOW_SLACK_US) / 1000000u;
-
-    if (limit < WINDOW_BYTES_MIN) {
-        limit = WINDOW_BYTES_MIN;
-    }
-    if (limit > WINDOW_BYTES_MAX) {
-        limit = WINDOW_BYTES_MAX;
-    }
-    window->limit = limit;
 }
 
 static void begin_interval(struct window *window, uint64_t now, uint64_t bytes)
@@ -94,15 +117,15 @@ void window_received(struct window *window, uint64_t now, uint64_t sent, uint64_
     uint64_t elapsed = now - window->interval_us;
 
     note_delay(window, now, sent);
-    /* A probe's own low rate says nothing. */
-    if (window->interval_us == 0 || window->is_probing) {
+    /* The low rate of what was sent during a probe says nothing. */
+    if (window->interval_us == 0 || window->is_probing || sent < window->probed_us) {
         begin_interval(window, now, bytes);
         return;
     }
-    if (elapsed < INTERVAL_US) {
+    if (elapsed < INTERVAL_US || elapsed < smallest_delay(window)) {
         return;
     }
     note_rate(window, (bytes - window->interval_bytes) * 1000000u / elapsed);
-    set_limit(window);
+    window->limit = carried(window, smallest_delay(window) + window->bounds.slack_us);
     begin_interval(window, now, bytes);
 }

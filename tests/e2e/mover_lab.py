@@ -38,7 +38,8 @@ u8, u32, u64 = ctypes.c_uint8, ctypes.c_uint32, ctypes.c_uint64
 
 
 class OrderBegin(ctypes.Structure):
-    _fields_ = [('role', ctypes.c_int), ('lanes', u32), ('level', ctypes.c_int32), ('flags', u32)]
+    _fields_ = [('role', ctypes.c_int), ('lanes', u32), ('level', ctypes.c_int32), ('in_flight_ms', u32),
+                ('flags', u32)]
 
 
 class OrderLane(ctypes.Structure):
@@ -249,9 +250,9 @@ def tcp_pair():
 
 class Link:
     """The lanes between two movers, until they are cut. BETWEEN(a, b) may put something between the ends of each of the
-    first BETWEEN_LANES."""
+    first BETWEEN_LANES. PAIR makes both ends of a connection."""
 
-    def __init__(self, source, destination, lanes, between=None, between_lanes=1):
+    def __init__(self, source, destination, lanes, between=None, between_lanes=1, pair=tcp_pair):
         self.movers = (source, destination)
         self.ends = []  # [source's socket, destination's socket] of each lane: the movers have them too
         for index in range(lanes):
@@ -260,7 +261,7 @@ class Link:
                 middle_b, b = tcp_pair()
                 between(middle_a, middle_b)
             else:
-                a, b = tcp_pair()
+                a, b = pair()
             self.ends.append((a, b))
             secrets = dict(index=index, ticket=os.urandom(16), key=os.urandom(32))
             destination.order(LANE, os.dup(b.fileno()), **secrets)
@@ -345,6 +346,7 @@ class Lab:
         with open(binary, 'rb') as file:
             program = file.read()
         self.sanitized = b'__asan_init' in program or b'__tsan_init' in program
+        self.tcp_pair = tcp_pair
         self.directory = tempfile.mkdtemp(prefix='watari-mover-test-')
         self.servers = []
         self.movers = []
@@ -370,15 +372,15 @@ class Lab:
     def path(self, name):
         return os.path.join(self.directory, name)
 
-    def mover(self, name, role, lanes=2, level=LEVEL_AUTO, flags=0):
+    def mover(self, name, role, lanes=2, level=LEVEL_AUTO, flags=0, in_flight_ms=30):
         mover = Mover(self.binary, self.directory, name)
         self.movers.append(mover)
-        mover.order(BEGIN, role=role, lanes=lanes, level=level, flags=flags)
+        mover.order(BEGIN, role=role, lanes=lanes, level=level, flags=flags, in_flight_ms=in_flight_ms)
         return mover
 
-    def pair(self, lanes=2, level=LEVEL_AUTO, flags=0, between=None, between_lanes=1):
+    def pair(self, lanes=2, level=LEVEL_AUTO, flags=0, between=None, between_lanes=1, in_flight_ms=30):
         """Two movers with their lanes up. BETWEEN: see Link."""
-        source = self.mover('source', SOURCE, lanes, level, flags)
+        source = self.mover('source', SOURCE, lanes, level, flags, in_flight_ms)
         destination = self.mover('destination', DESTINATION, lanes)
         self.connect_lanes(source, destination, lanes, between, between_lanes)
         return source, destination
@@ -386,7 +388,7 @@ class Lab:
     def connect_lanes(self, source, destination, lanes=2, between=None, between_lanes=1):
         if self.link is not None:
             self.link.close()
-        self.link = Link(source, destination, lanes, between, between_lanes)
+        self.link = Link(source, destination, lanes, between, between_lanes, self.tcp_pair)
         self.link.wait_up()
 
     def serve(self, *arguments):

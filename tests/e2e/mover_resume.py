@@ -255,11 +255,11 @@ def ten_cuts_in_a_row(lab):
 
 @test
 def what_no_lane_had_taken_is_not_sent_twice(lab):
-    a, b = raw_images(lab, 8 * MIB)
+    a, b = raw_images(lab, 4 * MIB)
     stream = os.urandom(2 * MIB)
     source, destination = lab.mover('source', SOURCE), lab.mover('destination', DESTINATION)
     order_resume(source)
-    disk_pair(lab, source, destination, 0, 8 * MIB, lab.qemu_nbd(b, 'raw', 'disk0'))
+    disk_pair(lab, source, destination, 0, 4 * MIB, lab.qemu_nbd(b, 'raw', 'disk0'))
     source.order(PASS, lab.connect(lab.qemu_nbd(a, 'raw', 'live', '-r')), disk=0, number=0, export_name=b'live')
     qemu_out, fd_out = lab.stream_pair()
     qemu_in, fd_in = lab.stream_pair()
@@ -267,7 +267,7 @@ def what_no_lane_had_taken_is_not_sent_twice(lab):
     destination.order(MEMORY, fd_in)
     Feeder(qemu_out, stream)
     drain = Drain(qemu_in)
-    until(source, 'reading', lambda sample: sample.disk_bytes == 8 * MIB and sample.stream_bytes >= MIB)
+    until(source, 'reading', lambda sample: sample.disk_bytes == 4 * MIB and sample.stream_bytes >= MIB)
     for _ in range(3):
         for mover in (destination, source):
             mover.order(RESUME)

@@ -427,7 +427,7 @@ def a_lying_source_is_refused(lab):
         ('protocol', 'not as long as it says', [(EXTENT, extent(length=MIB, codec=1, payload=zstd))]),
         ('hash', 'not those that left the source', [(EXTENT, extent(payload=b'x' * 4096))]),
         ('protocol', 'damaged', [(SEGMENT, segment(length=100000, codec=1, payload=zstd[:-3] + b'\xff\xff\xff'))]),
-        ('protocol', 'beyond the window', [(SEGMENT, segment(sequence=64))]),
+        ('protocol', 'beyond the window', [(SEGMENT, segment(sequence=256))]),
         ('protocol', 'behind the stream', [(SEGMENT, segment()), end_of(b'x' * 4096),
                                            (SEGMENT, segment(sequence=2, offset=4096))]),
         ('protocol', 'behind the stream', [(SEGMENT, segment(sequence=2, offset=4096)), end_of(b'x' * 4096),

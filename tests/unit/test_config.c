@@ -108,6 +108,7 @@ static void defaults_need_no_file(void **state)
     assert_string_equal(config.control_path, "/run/watari/control.sock");
     assert_true(strlen(config.host_name) > 0);
     assert_true(strlen(config.mover_user) > 0);
+    assert_int_equal(config.in_flight_ms, 30);
     assert_non_null(strstr(config.mover_path, "watari-mover"));
     assert_int_equal(config.pool_count, 0);
     assert_int_equal(config.binary_count, 2);
@@ -136,7 +137,9 @@ static void a_whole_file_is_read(void **state)
                 "[launch]\n"
                 "binary = /opt/qemu/bin/qemu-system-x86_64\n"
                 "binary = /opt/qemu/libexec/\n"
-                "allow-path = /srv/boot\n",
+                "allow-path = /srv/boot\n"
+                "[memory]\n"
+                "in-flight = 100ms\n",
                 NULL, NULL);
     assert_string_equal(config.listen_address, "::");
     assert_int_equal(config.listen_port, 7000);
@@ -151,6 +154,7 @@ static void a_whole_file_is_read(void **state)
     assert_int_equal(config.binary_count, 2);
     assert_string_equal(config.binaries[1], "/opt/qemu/libexec/");
     assert_int_equal(config.allowed_path_count, 1);
+    assert_int_equal(config.in_flight_ms, 100);
     config_clear(&config);
 }
 
@@ -200,6 +204,9 @@ static void mistakes_in_the_file_are_named_by_line(void **state)
     expect_error("[pools]\nfast = vms\n", NULL, NULL, 2, "pool fast: ");
     expect_error("[pools]\nfast = /\n", NULL, NULL, 2, "root directory");
     expect_error("[launch]\nbinary = qemu-system-x86_64\n", NULL, NULL, 2, "absolute");
+    expect_error("[memory]\nin-flight = 30\n", NULL, NULL, 2, "in-flight: ");
+    expect_error("[memory]\nin-flight = 0ms\n", NULL, NULL, 2, "from 1ms to 10s");
+    expect_error("[memory]\nin-flight = 11s\n", NULL, NULL, 2, "from 1ms to 10s");
     expect_error("[launch]\nallow-path = boot\n", NULL, NULL, 2, "absolute");
     /* Indented, inih takes it for more of the value before it: never silently. */
     expect_error("[watarid]\nlisten = 0.0.0.0\n  state-dir = /x\n", NULL, NULL, 3, "twice");

@@ -89,6 +89,42 @@ static void what_is_no_honest_peers_is_refused(void **state)
     work_unref(far);
 }
 
+static struct work *segment_of(uint64_t number, uint32_t length)
+{
+    struct work *work = numbered(FRAME_SEGMENT, number);
+
+    work->length = length;
+    return work;
+}
+
+static void no_more_bytes_wait_than_may(void **state)
+{
+    struct reorder reorder = {0};
+    const uint64_t most = FRAME_SEGMENT_WINDOW_BYTES / FRAME_DATA_MAX;
+    struct work *beyond = segment_of(most + 1, 1);
+
+    (void)state;
+    for (uint64_t i = 1; i <= most; i++) {
+        assert_int_equal(reorder_put(&reorder, segment_of(i, FRAME_DATA_MAX)), REORDER_OK);
+    }
+    assert_int_equal(reorder_put(&reorder, beyond), REORDER_BEYOND);
+    assert_int_equal(reorder_put(&reorder, segment_of(0, 0)), REORDER_OK);
+    expect_next(&reorder, 0);
+    assert_int_equal(reorder_put(&reorder, beyond), REORDER_BEYOND);
+    expect_next(&reorder, 1);
+    assert_int_equal(reorder_put(&reorder, beyond), REORDER_OK);
+    for (uint64_t i = 2; i <= most + 1; i++) {
+        expect_next(&reorder, i);
+    }
+    assert_int_equal(reorder.bytes, 0);
+}
+
+/* Of the smallest segments in the widest window. */
+#define FLIGHTS 4096
+#define UNIT_MIN (16u << 10)
+#define FLIGHT_MIN (32u << 10)
+#define FLIGHT_MAX (32u << 20)
+
 /* A path of RATE bytes a second and DELAY microseconds, one segment after the other, for 20 s, with
  * a reader that always has something. */
 struct path {
@@ -97,14 +133,14 @@ struct path {
     uint64_t busy_until; /* of the path's slowest place */
     struct flight {
         uint64_t sent, arrives, end;
-    } flights[64];
+    } flights[FLIGHTS];
     size_t first, next;
 };
 
 static void receive_until(struct path *path, uint64_t time)
 {
-    while (path->first < path->next && path->flights[path->first % 64].arrives <= time) {
-        const struct flight *flight = &path->flights[path->first++ % 64];
+    while (path->first < path->next && path->flights[path->first % FLIGHTS].arrives <= time) {
+        const struct flight *flight = &path->flights[path->first++ % FLIGHTS];
 
         path->received_bytes = flight->end;
         window_received(&path->window, flight->arrives, flight->sent, flight->end);
@@ -114,10 +150,13 @@ static void receive_until(struct path *path, uint64_t time)
 static void send_one(struct path *path, uint64_t rate, uint64_t delay)
 {
     uint64_t start = path->busy_until > path->now ? path->busy_until : path->now;
+    uint32_t unit = window_unit(&path->window, UNIT_MIN, WORK_UNIT_MAX);
 
-    path->busy_until = start + (uint64_t)WORK_UNIT_MAX * 1000000u / rate;
-    path->sent_bytes += WORK_UNIT_MAX;
-    path->flights[path->next++ % 64] =
+    assert_in_range(unit, UNIT_MIN, WORK_UNIT_MAX);
+    assert_int_equal(unit % 4096, 0);
+    path->busy_until = start + (uint64_t)unit * 1000000u / rate;
+    path->sent_bytes += unit;
+    path->flights[path->next++ % FLIGHTS] =
         (struct flight){path->now, path->busy_until + delay, path->sent_bytes};
 }
 
@@ -132,7 +171,7 @@ static uint64_t use_path(struct path *path, uint64_t rate, uint64_t delay)
             send_one(path, rate, delay);
         } else {
             window_was_full(&path->window);
-            path->now = path->flights[path->first % 64].arrives;
+            path->now = path->flights[path->first % FLIGHTS].arrives;
         }
         receive_until(path, path->now);
         if (bytes_at_middle == 0 && path->now >= middle) {
@@ -142,31 +181,58 @@ static uint64_t use_path(struct path *path, uint64_t rate, uint64_t delay)
     return (path->received_bytes - bytes_at_middle) / 10u;
 }
 
-static void the_window_follows_the_path(void **state)
+static struct path new_path(uint64_t slack_us)
 {
     struct path path = {.now = 1000000};
 
+    window_init(&path.window, &(struct window_bounds){slack_us, 1 << 20, FLIGHT_MIN, FLIGHT_MAX});
+    return path;
+}
+
+/* So much is on its way besides what the path's delay takes, and no more; and the path is full all
+ * the same. */
+static void expect_path(struct path *path, uint64_t rate, uint64_t delay, uint64_t percent,
+                        uint64_t milliseconds)
+{
+    assert_true(use_path(path, rate, delay) > rate / 100 * percent);
+    assert_true(window_limit(&path->window) <= rate / 1000 * (milliseconds + delay / 1000 + 1));
+}
+
+static void the_window_follows_the_path(void **state)
+{
+    struct path path = new_path(30000);
+
     (void)state;
-    assert_int_equal(window_limit(&path.window), WINDOW_BYTES_MIN);
-    /* 100 Mbit/s: no more on its way than a tenth of a second's worth, and the path is full all the
-     * same. */
-    assert_true(use_path(&path, 12500000, 1000) > 12300000);
-    assert_in_range(window_limit(&path.window), WINDOW_BYTES_MIN, 2000000);
-    /* 1 Gbit/s, near and far. */
-    assert_true(use_path(&path, 125000000, 2000) > 120000000);
-    assert_in_range(window_limit(&path.window), 5000000, WINDOW_BYTES_MAX);
-    assert_true(use_path(&path, 125000000, 30000) > 115000000);
+    assert_int_equal(window_limit(&path.window), 1 << 20);
+    /* 100 Mbit/s, 10 Mbit/s, 1 Gbit/s near and far. The smallest delay seen has a segment in it. */
+    expect_path(&path, 12500000, 1000, 98, 45);
+    expect_path(&path, 1250000, 1000, 98, 62);
+    assert_int_equal(window_unit(&path.window, UNIT_MIN, WORK_UNIT_MAX), UNIT_MIN);
+    expect_path(&path, 125000000, 2000, 97, 40);
+    expect_path(&path, 125000000, 30000, 95, 40);
+    path = new_path(30000);
+    expect_path(&path, 125000000, 150000, 90, 40);
+    assert_int_equal(window_unit(&path.window, UNIT_MIN, WORK_UNIT_MAX), WORK_UNIT_MAX);
     /* So far away that the window is too small whatever we do. */
-    assert_true(use_path(&path, 1000000000, 100000) > 70000000);
-    assert_int_equal(window_limit(&path.window), WINDOW_BYTES_MAX);
+    assert_true(use_path(&path, 1000000000, 100000) > 250000000);
+    assert_int_equal(window_limit(&path.window), FLIGHT_MAX);
     /* And back. */
-    assert_true(use_path(&path, 12500000, 1000) > 12300000);
-    assert_in_range(window_limit(&path.window), WINDOW_BYTES_MIN, 2000000);
+    expect_path(&path, 12500000, 1000, 98, 45);
+}
+
+static void the_slack_is_the_operators(void **state)
+{
+    struct path little = new_path(10000), much = new_path(200000);
+
+    (void)state;
+    expect_path(&little, 12500000, 1000, 95, 20);
+    expect_path(&much, 12500000, 1000, 98, 230);
+    assert_true(window_limit(&much.window) > 12500000 / 5);
 }
 
 static void a_reader_without_bytes_does_not_shrink_the_window(void **state)
 {
-    struct path path = {.now = 1000000};
+    struct path path = new_path(30000);
     uint64_t before;
 
     (void)state;
@@ -220,7 +286,9 @@ int main(void)
         cmocka_unit_test(any_order_comes_out_in_order),
         cmocka_unit_test(a_gap_holds_back_what_follows),
         cmocka_unit_test(what_is_no_honest_peers_is_refused),
+        cmocka_unit_test(no_more_bytes_wait_than_may),
         cmocka_unit_test(the_window_follows_the_path),
+        cmocka_unit_test(the_slack_is_the_operators),
         cmocka_unit_test(a_reader_without_bytes_does_not_shrink_the_window),
         cmocka_unit_test(hashes_do_not_depend_on_the_cuts),
     };

@@ -333,10 +333,11 @@ static uint64_t run_window(struct window *window, uint64_t *now, int answers, ui
 
 static void time_without_lanes_does_not_count_for_the_window(void **state)
 {
-    struct window window = {0};
+    struct window window;
     uint64_t now = 1000000, bytes = 0, before;
 
     (void)state;
+    window_init(&window, &(struct window_bounds){50000, 1 << 20, 1 << 16, 8 << 20});
     run_window(&window, &now, 150, &bytes);
     before = window_limit(&window);
     assert_in_range(before, 2000000, 2200000);
