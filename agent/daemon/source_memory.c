@@ -208,6 +208,14 @@ static void set_hold(struct source *source, const json_t *ram)
     }
 }
 
+/* The mover gives the disks and the memory of the link what they need. */
+static void tell_left(struct source *source)
+{
+    struct order order = {.type = ORDER_LEFT, .left = {.bytes = source->memory_left}};
+
+    source_order(source, &order, -1);
+}
+
 static void note_ram(struct source *source, const json_t *migrate)
 {
     const json_t *ram = json_object_get(migrate, "ram");
@@ -218,6 +226,7 @@ static void note_ram(struct source *source, const json_t *migrate)
     source->memory_dirty_rate =
         (uint64_t)json_integer_value(json_object_get(ram, "dirty-pages-rate")) * PAGE_BYTES;
     rate_window_note(&source->memory_rate, source->sample.stream_acknowledged, now);
+    tell_left(source);
     set_hold(source, ram);
 }
 

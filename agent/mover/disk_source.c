@@ -183,6 +183,18 @@ static void send_again(struct disk_source *source)
     source->resumes = 0;
 }
 
+/* What is left to be sent of the passes that run, so that the lanes know what to give them. What is
+ * under way in them counts too: the little that this is too much does no harm. */
+static void tell_left(struct disk_source *source)
+{
+    uint64_t left = 0;
+
+    for (uint32_t i = 0; i < ORDERS_MAX_DISKS; i++) {
+        left += count_get(&source->mover->counters.pass_left[i]);
+    }
+    outbox_set_left(source->mover->outbox, FRAME_EXTENT, left);
+}
+
 /* All passes that run get the same share, so that a slow disk cannot take everything. */
 static bool go_on(struct disk_source *source)
 {
@@ -204,6 +216,7 @@ static bool go_on(struct disk_source *source)
         }
         is_full = is_full || pass_is_full(pass, &budget);
     }
+    tell_left(source);
     if (is_full) {
         window_was_full(&source->window);
     }

@@ -28,6 +28,7 @@ static const struct order_rule {
     [ORDER_GO] = {"GO", true, false, false, false},
     [ORDER_QUIESCE] = {"QUIESCE", false, true, false, false},
     [ORDER_RESUME] = {"RESUME", true, true, false, false},
+    [ORDER_LEFT] = {"LEFT", true, false, false, false},
 };
 
 #define RULE_COUNT (sizeof rules / sizeof rules[0])
@@ -196,6 +197,9 @@ static bool obey(struct mover *mover, const struct order *order, int fd)
                          : disk_destination_order(mover->disk_destination, order, fd);
     case ORDER_RESUME:
         return resume(mover, order);
+    case ORDER_LEFT:
+        outbox_set_left(mover->outbox, FRAME_SEGMENT, order->left.bytes);
+        return true;
     case ORDER_MEMORY:
     case ORDER_HOLD:
     case ORDER_GO:

@@ -17,6 +17,8 @@
  *     | -- HOLD{pages} ----------------------->  |  stop reading at so many page records
  *     | <---------------------- HELD{pages} ---  |
  *     | -- GO -------------------------------->  |  read on (takes a HOLD back)
+ *     | -- LEFT{bytes} ---------------------->  |  so much memory is still to come, for QEMU: the
+ *     |                                          |  disks get the link in proportion
  *     | <--------- MEMORY_DONE{bytes, hash} ---  |  EOF seen, all RECEIVED by the other side
  *     | <---------------------- SAMPLE{...} ---  |  every 100 ms from BEGIN on, and before
  *     |                                          |  PASS_DONE and MEMORY_DONE
@@ -92,6 +94,7 @@ enum order_type {
     ORDER_GO,
     ORDER_QUIESCE,
     ORDER_RESUME, /* no fields, no descriptor */
+    ORDER_LEFT,
 };
 
 enum order_role { ORDER_SOURCE = 1, ORDER_DESTINATION = 2 };
@@ -138,6 +141,10 @@ struct order_hold {
     uint64_t pages; /* counted over the whole stream, as HELD and SAMPLE do */
 };
 
+struct order_left {
+    uint64_t bytes;
+};
+
 struct order {
     enum order_type type;
     union {
@@ -146,6 +153,7 @@ struct order {
         struct order_disk disk; /* destination: the export's name is "disk<N>" */
         struct order_pass pass; /* RELEASE: only disk and pass count */
         struct order_hold hold;
+        struct order_left left;
     };
 };
 

@@ -3,6 +3,11 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+/* Shares of the link are whole sixteenths: 1 to 15. */
+#define SHARES 16u
+/* Besides its data a frame has a header; an extent of zeroes has nothing else. */
+#define FRAME_COST 40u
+
 enum work_class { CLASS_SMALL, CLASS_MEMORY, CLASS_DISK, CLASS_COUNT };
 
 struct outbox_lane {
@@ -13,7 +18,9 @@ struct outbox_lane {
 struct outbox {
     pthread_mutex_t mutex;
     struct work_list lists[CLASS_COUNT];
-    enum work_class served; /* which of memory and disk was served last */
+    uint64_t left[CLASS_COUNT]; /* bytes; 0: not known */
+    /* What each has had, divided by its share: the lower one is next. */
+    uint64_t clock[CLASS_COUNT];
     size_t lane_count;
     struct outbox_lane lanes[];
 };
@@ -36,7 +43,6 @@ struct outbox *outbox_new(size_t lanes)
     if (outbox == NULL) {
         return NULL;
     }
-    outbox->served = CLASS_DISK;
     pthread_mutex_init(&outbox->mutex, NULL);
     for (outbox->lane_count = 0; outbox->lane_count < lanes; outbox->lane_count++) {
         if (!waker_open(&outbox->lanes[outbox->lane_count].waker)) {
@@ -92,20 +98,61 @@ void outbox_put(struct outbox *outbox, struct work *work)
     }
 }
 
+static uint64_t share_of_memory(const struct outbox *outbox)
+{
+    uint64_t memory = outbox->left[CLASS_MEMORY], disk = outbox->left[CLASS_DISK];
+    uint64_t share;
+
+    if (memory == 0 || disk == 0) {
+        return SHARES / 2;
+    }
+    share = (uint64_t)((double)memory / ((double)memory + (double)disk) * SHARES + 0.5);
+    if (share < 1) {
+        return 1;
+    }
+    return share < SHARES ? share : SHARES - 1;
+}
+
+/* WORK of CLASS has been taken. */
+static void charge(struct outbox *outbox, enum work_class class, const struct work *work)
+{
+    enum work_class other = class == CLASS_MEMORY ? CLASS_DISK : CLASS_MEMORY;
+    uint64_t memory = share_of_memory(outbox);
+    uint64_t share = class == CLASS_MEMORY ? memory : SHARES - memory;
+
+    outbox->clock[class] += (FRAME_COST + (uint64_t)work->length) * SHARES / share;
+    /* Who has nothing to send saves nothing up. */
+    if (outbox->lists[other].count == 0 && outbox->clock[other] < outbox->clock[class]) {
+        outbox->clock[other] = outbox->clock[class];
+    }
+    outbox->left[class] -= work->length < outbox->left[class] ? work->length : outbox->left[class];
+}
+
 static struct work *take_in_turn(struct outbox *outbox)
 {
-    enum work_class other = outbox->served == CLASS_DISK ? CLASS_MEMORY : CLASS_DISK;
+    enum work_class next = CLASS_MEMORY;
     struct work *work = work_list_take(&outbox->lists[CLASS_SMALL]);
 
     if (work != NULL) {
         return work;
     }
-    work = work_list_take(&outbox->lists[other]);
-    if (work == NULL) {
-        return work_list_take(&outbox->lists[outbox->served]);
+    if (outbox->lists[CLASS_MEMORY].count == 0 ||
+        (outbox->lists[CLASS_DISK].count > 0 &&
+         outbox->clock[CLASS_DISK] < outbox->clock[CLASS_MEMORY])) {
+        next = CLASS_DISK;
     }
-    outbox->served = other;
+    work = work_list_take(&outbox->lists[next]);
+    if (work != NULL) {
+        charge(outbox, next, work);
+    }
     return work;
+}
+
+void outbox_set_left(struct outbox *outbox, enum frame_type type, uint64_t bytes)
+{
+    pthread_mutex_lock(&outbox->mutex);
+    outbox->left[class_of(type)] = bytes;
+    pthread_mutex_unlock(&outbox->mutex);
 }
 
 struct work *outbox_take(struct outbox *outbox, size_t lane, bool will_wait)

@@ -26,7 +26,7 @@ LEVEL_OFF, LEVEL_AUTO = -2**31, 2**31 - 1
 HOLD_LAST = 1
 SOURCE, DESTINATION = 1, 2
 
-(BEGIN, LANE, DISK, PASS, RELEASE, MEMORY, HOLD, GO, QUIESCE, RESUME) = range(1, 11)
+(BEGIN, LANE, DISK, PASS, RELEASE, MEMORY, HOLD, GO, QUIESCE, RESUME, LEFT) = range(1, 12)
 (LANE_UP, LANE_LOST, PASS_DONE, HELD, LAST_HELD, MEMORY_DONE, QUIESCED, RESUMED, SAMPLE, FAILED) = range(1, 11)
 REPORT_NAMES = ['', 'LANE_UP', 'LANE_LOST', 'PASS_DONE', 'HELD', 'LAST_HELD', 'MEMORY_DONE', 'QUIESCED', 'RESUMED',
                 'SAMPLE', 'FAILED']
@@ -34,7 +34,6 @@ REPORT_NAMES = ['', 'LANE_UP', 'LANE_LOST', 'PASS_DONE', 'HELD', 'LAST_HELD', 'M
 SO_ATTACH_FILTER = 26
 
 u8, u32, u64 = ctypes.c_uint8, ctypes.c_uint32, ctypes.c_uint64
-
 
 
 class OrderBegin(ctypes.Structure):
@@ -58,9 +57,13 @@ class OrderHold(ctypes.Structure):
     _fields_ = [('pages', u64)]
 
 
+class OrderLeft(ctypes.Structure):
+    _fields_ = [('bytes', u64)]
+
+
 class OrderBody(ctypes.Union):
     _fields_ = [('begin', OrderBegin), ('lane', OrderLane), ('disk', OrderDisk), ('passing', OrderPass),
-                ('hold', OrderHold)]
+                ('hold', OrderHold), ('left', OrderLeft)]
 
 
 class Order(ctypes.Structure):
@@ -130,7 +133,7 @@ class Mover:
     def order(self, kind, fd=None, **fields):
         order = Order(type=kind)
         part = {BEGIN: order.body.begin, LANE: order.body.lane, DISK: order.body.disk, PASS: order.body.passing,
-                RELEASE: order.body.passing, HOLD: order.body.hold}.get(kind)
+                RELEASE: order.body.passing, HOLD: order.body.hold, LEFT: order.body.left}.get(kind)
         for key, value in fields.items():
             if isinstance(value, bytes) and key in ('ticket', 'key'):
                 value = (u8 * len(value))(*value)

@@ -14,7 +14,7 @@ import mover_lab
 import mover_resume  # its tests are run with those of this file
 from mover_checks import (MIB, allocated, carry_memory, contains, copy, disk_pair, equal, fails, make_source_image,
                           memory_arrives, quiesce, run_all, test)
-from mover_lab import (DISK, GO, HELD, HOLD, HOLD_LAST, LANE, LANE_LOST, LANE_UP, LAST_HELD, LEVEL_OFF, MEMORY,
+from mover_lab import (DISK, GO, HELD, HOLD, HOLD_LAST, LANE, LANE_LOST, LANE_UP, LAST_HELD, LEFT, LEVEL_OFF, MEMORY,
                        MEMORY_DONE, PASS, PASS_DONE, QUIESCE, RELEASE, DESTINATION, SOURCE, Drain, Failed, Feeder,
                        LyingPeer, Proxy, qemu_stream, run, tcp_pair)
 
@@ -157,6 +157,7 @@ def memory_and_disk_share_the_lanes(lab):
     with open(b, 'wb') as file:
         file.truncate(80 * MIB)
     source, destination, _, drain = carry_memory(lab, stream)
+    source.order(LEFT, bytes=len(stream))
     disk_pair(lab, source, destination, 0, 80 * MIB, lab.qemu_nbd(b, 'raw', 'disk0'))
     copy(lab, source, 0, 0, lab.qemu_nbd(a, 'raw', 'live', '-r'), b'live')
     memory_arrives(source, destination, drain, stream)

@@ -108,6 +108,114 @@ static void small_frames_go_first_and_the_others_take_turns(void **state)
     outbox_free(outbox);
 }
 
+enum { SEGMENT_SIZE = 32 << 10, EXTENT_SIZE = 256 << 10 };
+
+/* Puts in as much of both as nobody can take. */
+static void fill(struct outbox *outbox)
+{
+    for (int i = 0; i < 800; i++) {
+        struct work *segment = work_new(FRAME_SEGMENT, SEGMENT_SIZE);
+        struct work *extent = i % 8 == 0 ? work_new(FRAME_EXTENT, EXTENT_SIZE) : NULL;
+
+        assert_non_null(segment);
+        outbox_put(outbox, segment);
+        if (i % 8 == 0) {
+            assert_non_null(extent);
+            outbox_put(outbox, extent);
+        }
+    }
+}
+
+/* Bytes of segments among the next BYTES. */
+static uint64_t take(struct outbox *outbox, uint64_t bytes)
+{
+    uint64_t memory = 0, all = 0;
+
+    while (all < bytes) {
+        struct work *work = outbox_take(outbox, 0, true);
+
+        assert_non_null(work);
+        all += work->length;
+        memory += work->type == FRAME_SEGMENT ? work->length : 0;
+        work_unref(work);
+    }
+    return memory;
+}
+
+static void bytes_are_shared_not_frames(void **state)
+{
+    struct outbox *outbox = outbox_new(1);
+
+    (void)state;
+    assert_non_null(outbox);
+    fill(outbox);
+    assert_in_range(take(outbox, 16 << 20), 15 << 19, 17 << 19);
+    outbox_free(outbox);
+}
+
+static void who_has_more_left_gets_more(void **state)
+{
+    static const struct {
+        uint64_t memory, disk;
+        uint64_t sixteenths; /* of memory */
+    } cases[] = {
+        {3000u << 20, 1000u << 20, 12},
+        {1000u << 20, 3000u << 20, 4},
+        {1u << 30, 1u << 30, 8},
+        {UINT64_MAX / 2, 1u << 30, 15},
+        {64u << 20, 1ull << 45, 1},
+        {0, 1u << 30, 8},
+        {1u << 30, 0, 8},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct outbox *outbox = outbox_new(1);
+        uint64_t wanted = cases[i].sixteenths << 20;
+
+        assert_non_null(outbox);
+        outbox_set_left(outbox, FRAME_SEGMENT, cases[i].memory);
+        outbox_set_left(outbox, FRAME_EXTENT, cases[i].disk);
+        fill(outbox);
+        assert_in_range(take(outbox, 16 << 20), wanted - EXTENT_SIZE - SEGMENT_SIZE,
+                        wanted + EXTENT_SIZE + SEGMENT_SIZE);
+        outbox_free(outbox);
+    }
+}
+
+/* Memory has 24 MiB left, the disks 8: nobody says more, and both are through together. */
+static void both_come_to_their_end_together(void **state)
+{
+    struct outbox *outbox = outbox_new(1);
+    uint64_t memory;
+
+    (void)state;
+    assert_non_null(outbox);
+    outbox_set_left(outbox, FRAME_SEGMENT, 24 << 20);
+    outbox_set_left(outbox, FRAME_EXTENT, 8 << 20);
+    fill(outbox);
+    memory = take(outbox, 16 << 20);
+    assert_in_range(memory, 23 << 19, 25 << 19);
+    memory += take(outbox, 15 << 20);
+    assert_in_range(memory, 45 << 19, 48 << 19);
+    outbox_free(outbox);
+}
+
+static void nothing_is_saved_up(void **state)
+{
+    struct outbox *outbox = outbox_new(1);
+
+    (void)state;
+    assert_non_null(outbox);
+    for (int i = 0; i < 100; i++) {
+        outbox_put(outbox, work_new(FRAME_EXTENT, EXTENT_SIZE));
+        expect_type(outbox, FRAME_EXTENT);
+    }
+    fill(outbox);
+    assert_in_range(take(outbox, 4 << 20), 3 << 19, 5 << 19);
+    outbox_free(outbox);
+}
+
 static void a_put_wakes_one_idle_lane_and_never_a_busy_one(void **state)
 {
     struct outbox *outbox = outbox_new(3);
@@ -228,6 +336,10 @@ int main(void)
         cmocka_unit_test(work_owns_its_bytes),
         cmocka_unit_test(list_keeps_the_order),
         cmocka_unit_test(small_frames_go_first_and_the_others_take_turns),
+        cmocka_unit_test(bytes_are_shared_not_frames),
+        cmocka_unit_test(who_has_more_left_gets_more),
+        cmocka_unit_test(both_come_to_their_end_together),
+        cmocka_unit_test(nothing_is_saved_up),
         cmocka_unit_test(a_put_wakes_one_idle_lane_and_never_a_busy_one),
         cmocka_unit_test(nothing_is_lost_between_threads),
         cmocka_unit_test(requests_are_found_only_while_sent),
