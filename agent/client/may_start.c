@@ -24,7 +24,8 @@ static bool ask(const struct journal_directory *journals, const char *what,
 
     for (size_t i = 0; i < journals->count; i++) {
         list[i] = (struct may_start_journal){journals->entries[i].content.records,
-                                             journals->entries[i].written};
+                                             journals->entries[i].written,
+                                             journals->entries[i].qemu_lives};
     }
     may = may_start(what, list, journals->count, reason, REASON_SIZE);
     free(list);

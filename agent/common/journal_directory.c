@@ -1,6 +1,7 @@
 #include "journal_directory.h"
 
 #include "must.h"
+#include "process.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -45,6 +46,7 @@ static bool read_one(struct journal_directory *out, const char *path, struct err
         return false;
     }
     entry->written = (int64_t)status.st_mtime;
+    entry->qemu_lives = process_of_record_alive(journal_content_last(&entry->content, "begin"));
     out->count++;
     return bring_down(path, error);
 }

@@ -13,6 +13,7 @@ struct journal_directory {
     struct journal_directory_entry {
         struct journal_content content;
         int64_t written; /* the file's last change, seconds since the epoch */
+        bool qemu_lives; /* the one that a source's begin record names: process.h */
     } * entries;
     size_t count;
 };

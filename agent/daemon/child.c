@@ -7,7 +7,7 @@
 #include "child.h"
 
 #include "agent/common/must.h"
-#include "vm.h"
+#include "agent/common/process.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -547,7 +547,7 @@ struct process_watch *process_watch_new(struct event_base *base, pid_t pid, uint
     watch->pidfd = pidfd_open(pid, 0);
     /* Looked at after the descriptor holds the process: before, another could have come in
      * between. */
-    if (watch->pidfd < 0 || !vm_alive(pid, start_time)) {
+    if (watch->pidfd < 0 || !process_alive(pid, start_time)) {
         error_set(error, "process-gone", "process %d has ended", pid);
         goto fail;
     }

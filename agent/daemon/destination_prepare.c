@@ -21,6 +21,7 @@
 
 #include "agent/common/log.h"
 #include "agent/common/must.h"
+#include "agent/common/process.h"
 #include "agent/policy/phase.h"
 
 #include <errno.h>
@@ -561,9 +562,9 @@ static void on_disks_made(struct destination *destination)
 static json_t *begin_record(const struct destination *destination)
 {
     json_t *files = must_json(json_array());
-    char boot_id[37] = "";
+    char boot_id[PROCESS_BOOT_ID_SIZE] = "";
 
-    vm_boot_id(boot_id);
+    process_boot_id(boot_id);
     for (size_t i = 0; i < destination->disk_count; i++) {
         json_array_append_new(files, must_json(json_string(destination->disks[i].path)));
     }

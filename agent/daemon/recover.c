@@ -5,11 +5,11 @@
 #include "destination.h"
 #include "migration.h"
 #include "source.h"
-#include "vm.h"
 
 #include "agent/common/journal_file.h"
 #include "agent/common/log.h"
 #include "agent/common/must.h"
+#include "agent/common/process.h"
 #include "agent/policy/handoff_records.h"
 #include "agent/policy/phase.h"
 #include "protocol/message.h"
@@ -31,17 +31,6 @@ static const char *text_of(const json_t *object, const char *member)
     const char *text = json_string_value(json_object_get(object, member));
 
     return text ? text : "";
-}
-
-/* The very process that the readable beginning names. */
-static bool qemu_lives(const json_t *begin)
-{
-    pid_t pid = (pid_t)json_integer_value(json_object_get(begin, "pid"));
-    uint64_t start = (uint64_t)json_integer_value(json_object_get(begin, "start_time"));
-    char boot_id[37] = "";
-
-    return vm_boot_id(boot_id) == 0 && strcmp(boot_id, text_of(begin, "boot_id")) == 0 &&
-           vm_alive(pid, start);
 }
 
 /* " (rename A back to B, C back to D)", or nothing when the disks keep their names. */
@@ -88,7 +77,7 @@ static char *by_hand(const json_t *begin)
     }
     names = marked_names(begin);
     text =
-        qemu_lives(begin)
+        process_of_record_alive(begin)
             ? must_format(
                   "It is about VM %s, going to %s; its QEMU still lives here (pid %d). Only when %s "
                   "certainly does not run at %s: give its disks their names back%s, then say `cont` on "

@@ -16,6 +16,7 @@
 
 #include "agent/common/log.h"
 #include "agent/common/must.h"
+#include "agent/common/process.h"
 #include "agent/policy/phase.h"
 
 #include <errno.h>
@@ -167,9 +168,9 @@ static void on_begin_synced(const struct error *error, uint64_t nanoseconds, voi
 static json_t *begin_record(const struct source *source)
 {
     json_t *disks = must_json(json_array());
-    char boot_id[37] = "";
+    char boot_id[PROCESS_BOOT_ID_SIZE] = "";
 
-    vm_boot_id(boot_id);
+    process_boot_id(boot_id);
     for (size_t i = 0; i < source->disk_count; i++) {
         json_array_append_new(disks, must_json(json_pack("{ss,ss?}", "path", source->disks[i].path,
                                                          "mark", source->disks[i].mark)));

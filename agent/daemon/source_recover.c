@@ -16,6 +16,7 @@
 
 #include "agent/common/log.h"
 #include "agent/common/must.h"
+#include "agent/common/process.h"
 #include "agent/policy/handoff_records.h"
 #include "agent/policy/phase.h"
 
@@ -36,14 +37,13 @@ static const char *text_of(const json_t *object, const char *member)
 /* The very process that the journal means: same boot, same pid, same start. */
 static void find_qemu(struct source *source, const json_t *begin)
 {
-    char boot_id[37] = "";
     struct error error;
 
     source->vm.name = must_copy(source->migration.vm);
     source->vm.qmp_path = must_copy(text_of(begin, "qmp"));
     source->vm.pid = (pid_t)json_integer_value(json_object_get(begin, "pid"));
     source->vm.start_time = (uint64_t)json_integer_value(json_object_get(begin, "start_time"));
-    if (vm_boot_id(boot_id) == 0 && strcmp(boot_id, text_of(begin, "boot_id")) == 0) {
+    if (process_of_record_alive(begin)) {
         source->process =
             process_watch_new(source->migration.daemon->base, source->vm.pid, source->vm.start_time,
                               source_on_qemu_end, source, &error);

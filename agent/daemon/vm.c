@@ -4,6 +4,7 @@
 #include "vm.h"
 
 #include "agent/common/must.h"
+#include "agent/common/process.h"
 #include "agent/policy/launch_options.h"
 #include "agent/policy/qemu_options.h"
 
@@ -82,64 +83,6 @@ static char *read_link(const char *path)
         return NULL;
     }
     return must_format("%.*s", (int)length, target);
-}
-
-/* State and start time of /proc/PID/stat; the process's name before them may hold anything, so the
- * last ')' counts. */
-static int read_stat(pid_t pid, char *state, uint64_t *start_time)
-{
-    char path[64], *text, *at;
-    size_t size;
-    int fields = 0;
-
-    snprintf(path, sizeof path, "/proc/%d/stat", pid);
-    text = read_file(path, 65536, &size);
-    if (!text) {
-        return errno == ENOENT ? -ESRCH : -errno;
-    }
-    at = strrchr(text, ')');
-    if (at) {
-        fields = sscanf(at + 1,
-                        " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
-                        "%*s %" SCNu64,
-                        state, start_time);
-    }
-    free(text);
-    return fields == 2 ? 0 : -EPROTO;
-}
-
-int vm_start_time(pid_t pid, uint64_t *start_time)
-{
-    char state = '\0';
-    int status = read_stat(pid, &state, start_time);
-
-    /* A zombie runs nothing any more and holds no file. */
-    return status == 0 && strchr("ZXx", state) ? -ESRCH : status;
-}
-
-bool vm_alive(pid_t pid, uint64_t start_time)
-{
-    uint64_t now;
-
-    return vm_start_time(pid, &now) == 0 && now == start_time;
-}
-
-int vm_boot_id(char out[37])
-{
-    size_t size;
-    char *text = read_file("/proc/sys/kernel/random/boot_id", 4096, &size);
-
-    if (!text) {
-        return -errno;
-    }
-    if (size < 36) {
-        free(text);
-        return -EPROTO;
-    }
-    memcpy(out, text, 36);
-    out[36] = '\0';
-    free(text);
-    return 0;
 }
 
 void vm_clear(struct vm *vm)
@@ -381,7 +324,7 @@ static bool read_vm(pid_t pid, struct vm *vm)
     vm->pid = pid;
     vm->binary = read_binary(pid);
     if (!vm->binary || !is_qemu(vm->binary) || !is_in_our_namespace(pid) ||
-        vm_start_time(pid, &vm->start_time) < 0 || !read_command_line(pid, vm)) {
+        process_start_time(pid, &vm->start_time) < 0 || !read_command_line(pid, vm)) {
         vm_clear(vm);
         return false;
     }
@@ -390,7 +333,7 @@ static bool read_vm(pid_t pid, struct vm *vm)
         vm->name = must_format("qemu-%d", pid);
     }
     /* Between the reads another process may have come under this pid. */
-    if (!vm_alive(pid, vm->start_time)) {
+    if (!process_alive(pid, vm->start_time)) {
         vm_clear(vm);
         return false;
     }

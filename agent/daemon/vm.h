@@ -14,11 +14,9 @@
 
 struct vm {
     pid_t pid;
-    /* Field 22 of /proc/PID/stat, clock ticks: with the pid and the boot id it names a process for
-     * good. */
-    uint64_t start_time;
-    char *binary; /* /proc/PID/exe */
-    char *name;   /* -name NAME or -name guest=NAME; "qemu-PID" when there is none */
+    uint64_t start_time; /* agent/common/process.h */
+    char *binary;        /* /proc/PID/exe */
+    char *name;          /* -name NAME or -name guest=NAME; "qemu-PID" when there is none */
     /* Of the monitor that watari gave it (chardev "watari-qmp"), else of its first QMP server on a
      * unix socket (-qmp unix:, or -chardev socket and -mon mode=control); made absolute with the
      * process's cwd. NULL when there is none. */
@@ -42,12 +40,5 @@ void vm_list_clear(struct vm_list *list);
  * "vm-no-qmp". */
 bool vm_find(const char *wanted, struct vm *out, struct error *error);
 void vm_clear(struct vm *vm);
-
-/* Is this very process still there? (pid and start time) */
-bool vm_alive(pid_t pid, uint64_t start_time);
-/* 0 and *start_time, or a negative errno. */
-int vm_start_time(pid_t pid, uint64_t *start_time);
-/* The kernel's boot id (/proc/sys/kernel/random/boot_id), 36 characters + NUL. */
-int vm_boot_id(char out[37]);
 
 #endif

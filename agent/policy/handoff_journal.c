@@ -137,7 +137,8 @@ void handoff_destination_journal_add(struct handoff_destination_journal *journal
     }
 }
 
-enum handoff_start handoff_source_may_start(const struct handoff_source_journal *journal)
+enum handoff_start handoff_source_may_start(const struct handoff_source_journal *journal,
+                                            bool qemu_lives)
 {
     if (!journal->begun) {
         return START_SAYS_NOTHING;
@@ -145,17 +146,17 @@ enum handoff_start handoff_source_may_start(const struct handoff_source_journal 
     if (journal->done) {
         return START_MOVED_AWAY;
     }
-    if (journal->taken_back) {
-        return START_TAKEN_BACK;
-    }
     if (journal->rolled_back) {
-        return START_STAYED_HERE;
+        return journal->taken_back ? START_TAKEN_BACK : START_STAYED_HERE;
+    }
+    if (journal->taken_back) {
+        return qemu_lives ? START_RESUMES : START_TAKEN_BACK;
     }
     if (journal->conflict) {
         return START_CONFLICT;
     }
     if (journal->withdrawn) {
-        return START_WITHDRAWN;
+        return qemu_lives ? START_RESUMES : START_WITHDRAWN;
     }
     return journal->committed ? START_HANDED_OVER : START_UNDER_WAY;
 }

@@ -75,13 +75,18 @@ enum handoff_start {
     START_TAKEN_BACK,   /* yes */
     START_WITHDRAWN,    /* yes: an operator decided so */
     START_CAME_HERE,    /* yes */
-    START_UNDER_WAY,    /* no, and so are the rest */
+    /* No, and so are the rest: it is to run here, in the QEMU that it has, which may not be resumed yet. */
+    START_RESUMES,
+    START_UNDER_WAY,
     START_UNDECIDED,
     START_HANDED_OVER,
     START_MOVED_AWAY,
     START_CONFLICT,
 };
-enum handoff_start handoff_source_may_start(const struct handoff_source_journal *journal);
+/* QEMU_LIVES: the one that the journal's begin record names. Its image locks are gone in postmigrate: nothing but this answer keeps a second one
+ * from starting before it is resumed. */
+enum handoff_start handoff_source_may_start(const struct handoff_source_journal *journal,
+                                            bool qemu_lives);
 enum handoff_start handoff_destination_may_start(const struct handoff_destination_journal *journal);
 static inline bool handoff_start_allowed(enum handoff_start start)
 {

@@ -64,6 +64,11 @@ static void give_reason(enum handoff_start says, const char *peer, const char *i
     case START_CAME_HERE:
         snprintf(reason, size, "it came from %s and belongs to this host", peer);
         break;
+    case START_RESUMES:
+        snprintf(reason, size,
+                 "it is to run here, not at %s, in the QEMU that it has (watari status %s)", peer,
+                 id);
+        break;
     case START_UNDER_WAY:
         snprintf(reason, size, "a migration to %s is under way (watari status %s)", peer, id);
         break;
@@ -88,14 +93,14 @@ static void give_reason(enum handoff_start says, const char *peer, const char *i
     }
 }
 
-static enum handoff_start judge(const json_t *records, const json_t *begin)
+static enum handoff_start judge(const struct may_start_journal *from, const json_t *begin)
 {
     if (strcmp(text_of(begin, "side"), "source") == 0) {
-        const struct handoff_source_journal journal = handoff_source_records(records);
+        const struct handoff_source_journal journal = handoff_source_records(from->records);
 
-        return handoff_source_may_start(&journal);
+        return handoff_source_may_start(&journal, from->qemu_lives);
     }
-    const struct handoff_destination_journal journal = handoff_destination_records(records);
+    const struct handoff_destination_journal journal = handoff_destination_records(from->records);
 
     return handoff_destination_may_start(&journal);
 }
@@ -130,7 +135,7 @@ bool may_start(const char *what, const struct may_start_journal *journals, size_
         if (!begin || !concerns(begin, what)) {
             continue;
         }
-        says = judge(journals[i].records, begin);
+        says = judge(&journals[i], begin);
         allows = handoff_start_allowed(says);
         at = is_open(says) ? INT64_MAX : began(&journals[i], begin);
         /* Equal times (a clock that stands): the "no" counts. */

@@ -17,6 +17,7 @@
 struct may_start_journal {
     const json_t *records;
     int64_t written;
+    bool qemu_lives; /* of a source's: the QEMU that its begin record names */
 };
 
 /* WHAT is a VM's name or the path of one of its disks. REASON (at least 256 bytes) says why, either way. */

@@ -9,6 +9,7 @@ Usage: WATARI_BUILD=DIR tests/e2e/test_handoff.py [--all | TEST...]
 import contextlib
 import os
 import shutil
+import subprocess
 import sys
 import time
 
@@ -381,6 +382,30 @@ def a_late_commit_starts_no_second_copy_after_resolve(world):
         time.sleep(max(0.0, since + COMMIT_VALIDITY_S + MARGIN_S + 1 - time.monotonic()))
         late = world.source.run(command, check=False)
         equal(late.returncode, DONE, f"resolve: {late.stderr}{late.stdout}")
+        eventually(lambda: answers(world.guest), "the guest does not run at the source")
+        world.agents.thaw(world.destination)
+        world.ends(running, SOURCE, FAILED)
+
+
+@more
+def no_second_qemu_starts_before_a_withdrawn_one_is_resumed(world):
+    """Between an operator's decision for the source and its `cont`: the disks have no locks then, and an autostart asks."""
+    world.restart(world.source, ["source-committed", "source-withdrawn"])
+    with world.watched():
+        running = world.start()
+        eventually(lambda: world.agents.paused(world.source), "nothing stops at source-committed", 60)
+        world.agents.freeze(world.destination)
+        world._to_restart.add(world.destination)
+        world.agents.thaw(world.source)
+        committed(running)
+        time.sleep(COMMIT_VALIDITY_S + MARGIN_S + 1)
+        resolve = world.source.popen([BUILD / "watari", "resolve", world.guest.name, "--run-here", "--yes"],
+                                     stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        eventually(lambda: world.agents.paused(world.source), "nothing stops at source-withdrawn", 20)
+        may, why = world.agents.may_start(world.source, world.guest.name)
+        check(not may and "in the QEMU that it has" in why, f"whether the source may start it: {may}, {why}")
+        world.agents.thaw(world.source)
+        equal(resolve.wait(60), DONE, "exit code of resolve")
         eventually(lambda: answers(world.guest), "the guest does not run at the source")
         world.agents.thaw(world.destination)
         world.ends(running, SOURCE, FAILED)

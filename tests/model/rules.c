@@ -123,7 +123,8 @@ static const char *wrong_end_at_source(const struct world *world)
     if (source->qemu == QEMU_PAUSED || source->qemu == QEMU_POSTMIGRATE) {
         return "the VM stayed, and stands still for ever";
     }
-    if (source->marks != MARKS_OFF || !handoff_start_allowed(handoff_source_may_start(&journal))) {
+    if (source->marks != MARKS_OFF ||
+        !handoff_start_allowed(handoff_source_may_start(&journal, source->qemu != QEMU_DEAD))) {
         return "the VM stayed, and the source may not start it";
     }
     if (world->destination.kept || world->destination.forgotten || world->uninformed) {
@@ -139,8 +140,9 @@ static const char *wrong(const struct world *world)
     const struct source_host *source = &world->source;
     const struct handoff_source_journal source_journal = source_file(world);
     const struct handoff_destination_journal destination_journal = destination_file(world);
-    bool source_may_start = source->marks == MARKS_OFF &&
-                            handoff_start_allowed(handoff_source_may_start(&source_journal));
+    bool source_may_start =
+        source->marks == MARKS_OFF &&
+        handoff_start_allowed(handoff_source_may_start(&source_journal, source->qemu != QEMU_DEAD));
     int running = (source->qemu == QEMU_RUNNING && !source->stray) + source->cold +
                   (world->destination.qemu == QEMU_RUNNING && !world->destination.stray) +
                   world->destination.cold;

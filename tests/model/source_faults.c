@@ -52,15 +52,20 @@ static bool reboot(struct world *world, const struct world_options *options, uns
 
 /* --- what happens to it from outside --- */
 
-/* may-start syncs what it reads, so what it goes by is on the disk. */
+/*
+ * may-start syncs what it reads, so what it goes by is on the disk. Beside a QEMU that has given all away a second one starts: its image locks
+ * are gone. Beside one that has them none does.
+ */
 static bool autostart(struct world *world, const struct world_options *options)
 {
     struct source_host *host = &world->source;
     const struct handoff_source_journal journal = source_file(world);
+    bool lives = host->qemu != QEMU_DEAD;
 
-    if (host->qemu != QEMU_DEAD || host->cold || (options->marks && host->marks != MARKS_OFF) ||
-        !handoff_start_allowed(handoff_source_may_start(&journal)) ||
-        !handoff_start_allowed(handoff_source_may_start(&host->synced)) ||
+    if ((lives && host->qemu != QEMU_POSTMIGRATE) || host->cold ||
+        (options->marks && host->marks != MARKS_OFF) ||
+        !handoff_start_allowed(handoff_source_may_start(&journal, lives)) ||
+        !handoff_start_allowed(handoff_source_may_start(&host->synced, lives)) ||
         !spend(world, AUTOSTARTS)) {
         return false;
     }

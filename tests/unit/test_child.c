@@ -4,7 +4,7 @@
  */
 #include "agent/daemon/child.h"
 
-#include "agent/daemon/vm.h"
+#include "agent/common/process.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -356,7 +356,7 @@ static void test_child_may_be_freed_before_its_end(void **state)
     pid_t pid = child_pid(child);
 
     child_free(child);
-    assert_int_equal(vm_start_time(pid, &start_time), 0);
+    assert_int_equal(process_start_time(pid, &start_time), 0);
     /* And forgotten, it can be watched like any other; its zombie is gone afterwards. */
     watch = process_watch_new(place->base, pid, start_time, NULL, NULL, &error);
     assert_non_null(watch);
@@ -407,7 +407,7 @@ static void test_watching_a_stranger(void **state)
     uint64_t start_time = 0;
     pid_t pid = stranger();
 
-    assert_int_equal(vm_start_time(pid, &start_time), 0);
+    assert_int_equal(process_start_time(pid, &start_time), 0);
     assert_null(process_watch_new(place->base, pid, start_time + 1, on_process_end, place, &error));
     assert_string_equal(error.id, "process-gone");
     watch = process_watch_new(place->base, pid, start_time, on_process_end, place, &error);
@@ -419,7 +419,7 @@ static void test_watching_a_stranger(void **state)
     assert_int_equal(place->ended_pid, pid);
     assert_int_equal(process_watch_signal(watch, SIGKILL), -ESRCH);
     process_watch_free(watch);
-    assert_false(vm_alive(pid, start_time));
+    assert_false(process_alive(pid, start_time));
     assert_null(process_watch_new(place->base, pid, start_time, on_process_end, place, &error));
 }
 
@@ -432,7 +432,7 @@ static void test_watching_a_forgotten_child_reaps_it(void **state)
     pid_t pid = child_pid(child);
     uint64_t start_time = 0;
 
-    assert_int_equal(vm_start_time(pid, &start_time), 0);
+    assert_int_equal(process_start_time(pid, &start_time), 0);
     child_free(child);
     watch = process_watch_new(place->base, pid, start_time, on_process_end, place, &error);
     assert_non_null(watch);

@@ -550,10 +550,10 @@ static void who_may_start_it(void **state)
     for (size_t i = 0; i < COUNT(source); i++) {
         struct handoff_source_journal journal = {0};
 
-        assert_int_equal(handoff_source_may_start(&journal), START_SAYS_NOTHING);
+        assert_int_equal(handoff_source_may_start(&journal, false), START_SAYS_NOTHING);
         for (size_t j = 0; j < COUNT(source[i]) && source[i][j].start; j++) {
             handoff_source_journal_add(&journal, source[i][j].record, 0);
-            assert_int_equal(handoff_source_may_start(&journal), source[i][j].start);
+            assert_int_equal(handoff_source_may_start(&journal, false), source[i][j].start);
         }
     }
     for (size_t i = 0; i < COUNT(destination); i++) {
@@ -565,7 +565,28 @@ static void who_may_start_it(void **state)
         }
     }
     assert_true(handoff_start_allowed(START_CAME_HERE));
+    assert_false(handoff_start_allowed(START_RESUMES));
     assert_false(handoff_start_allowed(START_UNDER_WAY));
+}
+
+/* Two QEMUs on the same disks: the one that is about to be resumed, and the one that asked. */
+static void one_that_is_resumed_may_not_start_a_second_time(void **state)
+{
+    struct handoff_source_journal journal = {.begun = true, .committed = true};
+
+    (void)state;
+    journal.withdrawn = true;
+    assert_int_equal(handoff_source_may_start(&journal, true), START_RESUMES);
+    assert_int_equal(handoff_source_may_start(&journal, false), START_WITHDRAWN);
+    journal.conflict = true;
+    assert_int_equal(handoff_source_may_start(&journal, true), START_CONFLICT);
+    /* `cont` may have been refused before, and is said again. */
+    journal = (struct handoff_source_journal){.begun = true, .withdrawn = true, .taken_back = true};
+    assert_int_equal(handoff_source_may_start(&journal, true), START_RESUMES);
+    assert_int_equal(handoff_source_may_start(&journal, false), START_TAKEN_BACK);
+    /* All is put back: who starts it finds it running. */
+    journal.rolled_back = true;
+    assert_int_equal(handoff_source_may_start(&journal, true), START_TAKEN_BACK);
 }
 
 int main(void)
@@ -582,6 +603,7 @@ int main(void)
         cmocka_unit_test(a_destination_recovers),
         cmocka_unit_test(record_names_are_told_apart),
         cmocka_unit_test(who_may_start_it),
+        cmocka_unit_test(one_that_is_resumed_may_not_start_a_second_time),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -119,6 +119,20 @@ static void a_source_may_start_it_only_when_it_came_back(void **state)
     }
 }
 
+static void a_withdrawn_one_must_not_start_beside_its_qemu(void **state)
+{
+    json_t *records = parse("[" SOURCE_BEGIN ",{'record':'committed'},{'record':'withdrawn'}]");
+    struct may_start_journal journal = {.records = records, .written = 1, .qemu_lives = true};
+    char reason[256] = "";
+
+    (void)state;
+    assert_false(may_start("web", &journal, 1, reason, sizeof reason));
+    assert_non_null(strstr(reason, "in the QEMU that it has"));
+    journal.qemu_lives = false;
+    assert_true(may_start("web", &journal, 1, reason, sizeof reason));
+    json_decref(records);
+}
+
 static void a_destination_may_start_it_only_when_it_owns_it(void **state)
 {
     static const struct {
@@ -279,7 +293,8 @@ static void a_long_name_does_not_overflow_the_reason(void **state)
     snprintf(records, sizeof records, "[{'record':'begin','side':'source','vm':'w','peer':'%s'}]",
              peer);
     parsed = parse(records);
-    assert_false(may_start("w", &(struct may_start_journal){parsed, 1}, 1, reason, sizeof reason));
+    assert_false(
+        may_start("w", &(struct may_start_journal){.records = parsed}, 1, reason, sizeof reason));
     assert_true(strlen(reason) < sizeof reason);
     json_decref(parsed);
 }
@@ -289,6 +304,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_vm_that_no_journal_speaks_of_may_start),
         cmocka_unit_test(a_source_may_start_it_only_when_it_came_back),
+        cmocka_unit_test(a_withdrawn_one_must_not_start_beside_its_qemu),
         cmocka_unit_test(a_destination_may_start_it_only_when_it_owns_it),
         cmocka_unit_test(a_disk_is_known_by_its_path_and_by_its_mark),
         cmocka_unit_test(the_latest_journal_that_decided_anything_counts),

@@ -5,6 +5,7 @@
 
 #include "agent/common/journal_file.h"
 #include "agent/common/must.h"
+#include "agent/common/process.h"
 #include "agent/daemon/daemon.h"
 #include "agent/daemon/farewell.h"
 #include "agent/daemon/journal.h"
@@ -120,11 +121,11 @@ static char *path_of(const struct fixture *fixture, const char *name)
 static json_t *source_begin(const struct fixture *fixture, const char *id, const char *vm,
                             bool lives)
 {
-    char boot_id[37] = "", path[96], mark[112];
+    char boot_id[PROCESS_BOOT_ID_SIZE] = "", path[96], mark[112];
     uint64_t start = 0;
 
-    assert_int_equal(vm_boot_id(boot_id), 0);
-    assert_int_equal(vm_start_time(getpid(), &start), 0);
+    assert_int_equal(process_boot_id(boot_id), 0);
+    assert_int_equal(process_start_time(getpid(), &start), 0);
     snprintf(path, sizeof path, "%.60s/%s.img", fixture->directory, vm);
     snprintf(mark, sizeof mark, "%s.moved", path);
     return must_json(json_pack("{ss,ss,ss,ss,ss,ss,si,sI,ss,s[{ss,ss},{ss,sn}]}", "record", "begin",

@@ -4,6 +4,8 @@
  */
 #include "agent/daemon/vm.h"
 
+#include "agent/common/process.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -131,8 +133,8 @@ static void test_what_a_scan_tells(void **state)
     assert_string_equal(vm->argv[0], "qemu-system-x86_64");
     assert_string_equal(vm->argv[6], "unix:/x/q,server,nowait");
     assert_null(vm->argv[7]);
-    assert_true(vm_alive(pid, vm->start_time));
-    assert_false(vm_alive(pid, vm->start_time + 1));
+    assert_true(process_alive(pid, vm->start_time));
+    assert_false(process_alive(pid, vm->start_time + 1));
     assert_null(find(&list, getpid()));
     vm_list_clear(&list);
 }
@@ -253,18 +255,39 @@ static void test_the_dead_are_not_alive(void **state)
     siginfo_t info;
     struct vm_list list;
 
-    assert_int_equal(vm_start_time(pid, &start_time), 0);
+    assert_int_equal(process_start_time(pid, &start_time), 0);
     kill(pid, SIGKILL);
     /* A zombie from here on. */
     assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
-    assert_false(vm_alive(pid, start_time));
-    assert_int_equal(vm_start_time(pid, &start_time), -ESRCH);
+    assert_false(process_alive(pid, start_time));
+    assert_int_equal(process_start_time(pid, &start_time), -ESRCH);
     assert_int_equal(vm_scan(&list), 0);
     assert_null(find(&list, pid));
     vm_list_clear(&list);
     waitpid(pid, NULL, 0);
     place->count--;
-    assert_int_equal(vm_start_time(pid, &start_time), -ESRCH);
+    assert_int_equal(process_start_time(pid, &start_time), -ESRCH);
+}
+
+static void test_process_of_record(void **state)
+{
+    char boot_id[PROCESS_BOOT_ID_SIZE];
+    uint64_t start_time;
+    json_t *begin;
+
+    (void)state;
+    assert_int_equal(process_boot_id(boot_id), 0);
+    assert_int_equal(process_start_time(getpid(), &start_time), 0);
+    begin = json_pack("{ss,si,sI}", "boot_id", boot_id, "pid", (int)getpid(), "start_time",
+                      (json_int_t)start_time);
+    assert_true(process_of_record_alive(begin));
+    json_object_set_new(begin, "start_time", json_integer((json_int_t)start_time - 1));
+    assert_false(process_of_record_alive(begin));
+    json_object_set_new(begin, "start_time", json_integer((json_int_t)start_time));
+    json_object_set_new(begin, "boot_id", json_string("00000000-0000-4000-8000-000000000000"));
+    assert_false(process_of_record_alive(begin));
+    json_decref(begin);
+    assert_false(process_of_record_alive(NULL));
 }
 
 static void test_boot_id(void **state)
@@ -272,7 +295,7 @@ static void test_boot_id(void **state)
     char id[37];
 
     (void)state;
-    assert_int_equal(vm_boot_id(id), 0);
+    assert_int_equal(process_boot_id(id), 0);
     assert_int_equal(strlen(id), 36);
     assert_int_equal(strspn(id, "0123456789abcdef-"), 36);
 }
@@ -287,6 +310,7 @@ int main(void)
         TEST(test_relative_paths_and_replaced_binaries),
         TEST(test_finding_one),
         TEST(test_the_dead_are_not_alive),
+        TEST(test_process_of_record),
         TEST(test_boot_id),
     };
     char self[256] = "";
