@@ -57,6 +57,9 @@ static bool cancel(struct migration *migration, struct error *error)
 {
     struct destination *destination = destination_of(migration);
 
+    if (destination->failing) {
+        return true;
+    }
     if (destination->handoff.state != DESTINATION_PREPARING) {
         return error_set(
             error, "too-late",
@@ -130,6 +133,7 @@ static void release(struct migration *migration)
     free(destination->run_dir);
     free(destination->launch_path);
     json_decref(destination->offer);
+    json_decref(destination->left);
     event_free(destination->retry);
     event_free(destination->limit);
     event_free(destination->handoff_time);
@@ -230,29 +234,61 @@ static void abandoned(struct destination *destination)
                                                : "refused");
 }
 
+/* "aborted" waits: a source that knows keeps nothing of this migration, and a reboot here would offer the copy again. */
+static void not_written(struct destination *destination, const struct error *error)
+{
+    log_error("migration %s of %s: its end here could not be written down, which %s is told "
+              "only then; tried again every %d s: %s",
+              destination->migration.id, destination->migration.vm, destination->migration.peer,
+              HANDOFF_TIME_MS / 1000, error->text);
+    if (destination->accepted) {
+        destination->abandon_again = true;
+    } else {
+        abandoned(destination); /* "refuse" promises nothing */
+    }
+}
+
 static void on_abandoned_synced(const struct error *error, uint64_t nanoseconds, void *context)
 {
     (void)nanoseconds;
     if (error) {
-        log_warning("%s", error->text);
+        not_written(context, error);
+    } else {
+        abandoned(context);
     }
-    abandoned(context);
+}
+
+static void write_abandoned(struct destination *destination)
+{
+    struct error error;
+
+    if (!destination->abandoned_appended &&
+        !journal_append(destination->journal,
+                        handoff_destination_record_name(DESTINATION_RECORD_ABANDONED),
+                        must_json(json_pack("{sssO}", "reason", destination->error.id, "left",
+                                            destination->left)),
+                        &error)) {
+        not_written(destination, &error);
+        return;
+    }
+    destination->abandoned_appended = true;
+    journal_sync(destination->journal, on_abandoned_synced, destination);
+}
+
+void destination_abandon_again(struct destination *destination)
+{
+    if (destination->abandon_again) {
+        destination->abandon_again = false;
+        write_abandoned(destination);
+    }
 }
 
 static void on_undone(const json_t *left, void *context)
 {
     struct destination *destination = context;
-    struct error error;
 
-    if (!journal_append(
-            destination->journal, handoff_destination_record_name(DESTINATION_RECORD_ABANDONED),
-            must_json(json_pack("{sssO}", "reason", destination->error.id, "left", left)),
-            &error)) {
-        on_abandoned_synced(&error, 0, destination);
-        return;
-    }
-    /* Told when it is on the disk: else a reboot here would offer the copy again that the source was told is gone. */
-    journal_sync(destination->journal, on_abandoned_synced, destination);
+    destination->left = json_deep_copy(left);
+    write_abandoned(destination);
 }
 
 /* Its QEMU is ended by the list: what was changed in it goes with it. */

@@ -388,6 +388,7 @@ void destination_on_handoff_time(evutil_socket_t fd, short what, void *context)
     (void)what;
     if (!destination->migration.result && !destination->recovering) {
         destination_watch_link(destination);
+        destination_abandon_again(destination);
         destination_handoff(destination, DESTINATION_IN_TIME, NULL);
     }
 }

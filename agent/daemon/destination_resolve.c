@@ -46,7 +46,9 @@ static struct waiting awaited(const struct destination *destination)
     case DESTINATION_CONFLICT:
         return (struct waiting){"a decision: both hosts own the VM", "an operator"};
     case DESTINATION_ABANDONED:
-        return (struct waiting){"what was made here to be removed", "this host"};
+        return destination->left
+                   ? (struct waiting){"the journal", "this host"}
+                   : (struct waiting){"what was made here to be removed", "this host"};
     case DESTINATION_ENDED:
         break;
     }

@@ -93,6 +93,9 @@ struct destination {
 
     bool failing, cancelled;
     bool told_by_source; /* its abort, so it needs none of ours */
+    json_t *left;        /* what abandoning could not remove; NULL: it has not come to its end */
+    bool abandoned_appended,
+        abandon_again; /* the record is in the journal; it is to be tried again */
     struct error error;
 };
 
@@ -113,6 +116,8 @@ void destination_send(struct destination *destination, const char *type, json_t 
 void destination_bind(struct destination *destination, struct peer *peer);
 void destination_finish(struct destination *destination, const char *result);
 void destination_abandon_begin(struct destination *destination);
+/* If the record of it could not be brought to disk: once more. */
+void destination_abandon_again(struct destination *destination);
 /* Abandoning, once nothing of ours writes to the files any more. */
 void destination_undo(struct destination *destination);
 /* There is not even a journal: nothing was made. */

@@ -190,9 +190,7 @@ static bool sync_fails(struct world *world, unsigned last, bool there)
     } else {
         record_remove(host->unsynced, &host->unsynced_count, last, 1);
     }
-    if (record == DESTINATION_RECORD_ABANDONED) {
-        abandoned(world);
-    } else {
+    if (record != DESTINATION_RECORD_ABANDONED) {
         destination_hears(world, DESTINATION_IN_JOURNAL_FAILED, NULL);
     }
     return true;
@@ -443,6 +441,23 @@ static bool remove_images(struct world *world)
     return true;
 }
 
+/* A failed sync of its last record: one more, of the record that stands there or of a new one. Its answer first, if it is still to come. */
+static void abandon_again(struct world *world)
+{
+    struct destination_host *host = &world->destination;
+    unsigned count = host->unsynced_count;
+    struct record *last = count ? &host->unsynced[count - 1] : NULL;
+
+    if (!host->abandoning || host->removing) {
+        return;
+    }
+    if (!last || last->record != DESTINATION_RECORD_ABANDONED) {
+        write_down(world, DESTINATION_RECORD_ABANDONED, true);
+    } else {
+        last->sync = true;
+    }
+}
+
 bool destination_step(struct world *world, const struct world_options *options, enum event event,
                       unsigned argument)
 {
@@ -499,6 +514,7 @@ bool destination_step(struct world *world, const struct world_options *options, 
         if (!host->up || destination_finished(world)) {
             return false;
         }
+        abandon_again(world);
         destination_hears(world, DESTINATION_IN_TIME, NULL);
         return true;
     case E_D_START:

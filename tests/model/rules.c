@@ -197,10 +197,6 @@ const char *rules_needs_operator(const struct world *world)
                    ? "handed over, yet it runs at the source; the destination has a copy"
                    : "handed over, yet the disks at the source have their old names; the destination has a copy";
     }
-    if (source->handoff.state == SOURCE_ENDED && !source_says_goodbye(world) &&
-        destination->handoff.state == DESTINATION_REFUSED && destination->handoff.qemu_dead) {
-        return "the destination's journal failed when it let go of its copy";
-    }
     if (destination->forgotten && source->handoff.state == SOURCE_COMMITTED) {
         return "handed over to a destination that has lost its journal";
     }

@@ -36,7 +36,7 @@ struct fixture {
 
 /* Linked in place of libc's. */
 static bool syncs_fail;
-static unsigned syncs;
+static unsigned syncs, first_to_fail;
 /* This one must have come to its end before the first sync. */
 static const char *first_of_all;
 
@@ -63,7 +63,7 @@ int __wrap_fdatasync(int fd)
         assert_true(has_record(first_of_all, "rolled-back"));
     }
     errno = EIO;
-    return syncs_fail ? -1 : __real_fdatasync(fd);
+    return syncs_fail || syncs <= first_to_fail ? -1 : __real_fdatasync(fd);
 }
 
 static int set_up(void **state)
@@ -87,7 +87,7 @@ static int set_up(void **state)
     assert_int_equal(mkdir(journals, 0700), 0);
     free(journals);
     syncs_fail = false;
-    syncs = 0;
+    syncs = first_to_fail = 0;
     first_of_all = NULL;
     *state = fixture;
     return 0;
@@ -407,6 +407,24 @@ static void what_is_not_committed_is_rolled_back_first(void **state)
     free(other);
 }
 
+/* Else the source forgets it, and a reset here would offer the copy again. */
+static void a_copy_is_let_go_of_when_that_is_on_the_disk(void **state)
+{
+    struct fixture *fixture = *state;
+    char *path = path_of(fixture, ID ".destination");
+    struct migration *migration;
+
+    put_record(path, 0, destination_begin(ID, "web"));
+    first_to_fail = 1;
+    recover_run(&fixture->daemon);
+    assert_int_equal(syncs, 2);
+    assert_true(has_record(path, "abandoned"));
+    migration = TAILQ_FIRST(&fixture->daemon.migrations);
+    assert_non_null(migration);
+    assert_non_null(migration->result);
+    free(path);
+}
+
 static void ended_ones_are_not_touched(void **state)
 {
     struct fixture *fixture = *state;
@@ -439,6 +457,7 @@ int main(void)
         TEST(not_when_it_cannot_be_brought_there),
         TEST(nor_a_destination_that_has_told_anything),
         TEST(what_is_not_committed_is_rolled_back_first),
+        TEST(a_copy_is_let_go_of_when_that_is_on_the_disk),
         TEST(ended_ones_are_not_touched),
     };
 
