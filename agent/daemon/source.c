@@ -389,7 +389,6 @@ void source_roll_back(struct source *source)
 {
     bool peer_knows = source->peer && source->offered && !source->refused;
 
-    source->failing = true;
     end_steps(source);
     /*
      * The mover goes first: in its last phase QEMU writes the stream under its big lock, and a mover that does not read (its lanes are gone)
@@ -397,10 +396,8 @@ void source_roll_back(struct source *source)
      */
     mover_link_free(source->mover);
     source->mover = NULL;
-    migration_phase(&source->migration, PHASE_ROLLBACK, "putting everything back: %s",
-                    source->error.text);
-    source->peer_undone = !peer_knows;
-    if (peer_knows) {
+    source->peer_undone = !peer_knows || source->peer_acknowledged;
+    if (!source->peer_undone) {
         source_limit(source, NULL, ABORTED_WAIT_MS);
     }
     put_back(source);

@@ -353,6 +353,11 @@ static void entered(struct source *source)
         event_del(source->pause_clock);
         source->committed_ms = source->committed_ms ? source->committed_ms : clock_boottime_ms();
     }
+    if (handoff_source_rolls_back(&source->handoff) && !source->failing) {
+        source->failing = true;
+        migration_phase(&source->migration, PHASE_ROLLBACK, "putting everything back: %s",
+                        source->error.text);
+    }
     if (!source->peer && !source->redial && handoff_source_wants_link(&source->handoff)) {
         source_redial(source);
     }

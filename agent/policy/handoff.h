@@ -133,6 +133,8 @@ unsigned handoff_source_recover(struct handoff_source *source,
 
 /* May the operator (or a failure) still end it with the guest running here? */
 bool handoff_source_can_roll_back(const struct handoff_source *source);
+/* It ends with the guest running here: the rollback is under way, or what is written first is. */
+bool handoff_source_rolls_back(const struct handoff_source *source);
 /* Whether a connection to the destination is to be kept up, or made again, for the handoff's sake. */
 bool handoff_source_wants_link(const struct handoff_source *source);
 

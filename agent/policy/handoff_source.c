@@ -499,6 +499,12 @@ bool handoff_source_can_roll_back(const struct handoff_source *source)
     return source->state == SOURCE_OPEN || (source->state == SOURCE_PAUSED && !source->qemu_dead);
 }
 
+bool handoff_source_rolls_back(const struct handoff_source *source)
+{
+    return source->state == SOURCE_ROLLING_BACK ||
+           (source->state == SOURCE_RETAKING && source->rolls_back);
+}
+
 bool handoff_source_wants_link(const struct handoff_source *source)
 {
     switch (source->state) {

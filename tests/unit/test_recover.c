@@ -9,8 +9,9 @@
 #include "agent/daemon/daemon.h"
 #include "agent/daemon/farewell.h"
 #include "agent/daemon/journal.h"
+#include "agent/daemon/source.h"
 #include "agent/daemon/tree.h"
-#include "agent/daemon/vm.h"
+#include "agent/policy/phase.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -407,6 +408,38 @@ static void what_is_not_committed_is_rolled_back_first(void **state)
     free(other);
 }
 
+/* Its journal says first that it may run here; that is a rollback already, to who asks and to the start that waits for it. */
+static void a_paused_guest_is_rolled_back_from_the_first_word_on(void **state)
+{
+    struct fixture *fixture = *state;
+    char *path = path_of(fixture, ID ".source"), *other = path_of(fixture, OTHER_ID ".source");
+    struct journal_content content;
+    struct migration *migration;
+    struct error error = {0};
+
+    put_record(path, 0, source_begin(fixture, ID, "web", true));
+    put_word(path, 1, "paused");
+    assert_true(journal_file_read(path, &content, &error));
+    source_recover(&fixture->daemon, path, &content);
+    journal_content_clear(&content);
+    migration = migration_find(&fixture->daemon, ID);
+    assert_non_null(migration);
+    assert_string_equal(migration->phase, PHASE_ROLLBACK);
+    if (!migration->ops->cancel(migration, &error)) {
+        fail_msg("%s", error.text);
+    }
+    migration_free_all(&fixture->daemon);
+    assert_int_equal(unlink(path), 0);
+
+    put_record(other, 0, source_begin(fixture, OTHER_ID, "web", true));
+    put_word(other, 1, "paused");
+    recover_run(&fixture->daemon);
+    assert_true(has_record(other, "taking-back"));
+    assert_true(has_record(other, "rolled-back"));
+    free(path);
+    free(other);
+}
+
 /* Else the source forgets it, and a reset here would offer the copy again. */
 static void a_copy_is_let_go_of_when_that_is_on_the_disk(void **state)
 {
@@ -457,6 +490,7 @@ int main(void)
         TEST(not_when_it_cannot_be_brought_there),
         TEST(nor_a_destination_that_has_told_anything),
         TEST(what_is_not_committed_is_rolled_back_first),
+        TEST(a_paused_guest_is_rolled_back_from_the_first_word_on),
         TEST(a_copy_is_let_go_of_when_that_is_on_the_disk),
         TEST(ended_ones_are_not_touched),
     };
