@@ -30,7 +30,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -569,7 +568,8 @@ static json_t *begin_record(const struct destination *destination)
         json_array_append_new(files, must_json(json_string(destination->disks[i].path)));
     }
     return must_json(json_pack("{ss,sI,ss,ss,ss,ss,ss,so}", "side", "destination", "began_s",
-                               (json_int_t)time(NULL), "migration", destination->migration.id, "vm",
+                               (json_int_t)migration_begins(destination->migration.daemon),
+                               "migration", destination->migration.id, "vm",
                                destination->migration.vm, "peer", destination->migration.peer,
                                "qmp", destination->qmp_path, "boot_id", boot_id, "disks", files));
 }

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 void migrate_request_clear(struct migrate_request *request)
 {
@@ -104,6 +105,21 @@ struct migration *migration_of_vm(struct daemon *daemon, const char *vm)
         }
     }
     return NULL;
+}
+
+int64_t migration_begins(struct daemon *daemon)
+{
+    int64_t now = time(NULL);
+
+    daemon->latest_begun_s = now > daemon->latest_begun_s ? now : daemon->latest_begun_s + 1;
+    return daemon->latest_begun_s;
+}
+
+void migration_note_begun(struct daemon *daemon, int64_t begun_s)
+{
+    if (begun_s > daemon->latest_begun_s) {
+        daemon->latest_begun_s = begun_s;
+    }
 }
 
 json_t *migration_describe(const struct migration *migration)

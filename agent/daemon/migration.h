@@ -100,6 +100,12 @@ struct migration *migration_find(struct daemon *daemon, const char *id_or_vm);
 /* An undecided migration of that VM on this host, else NULL. */
 struct migration *migration_of_vm(struct daemon *daemon, const char *vm);
 
+/* The time for a begin record, seconds since the epoch, and later than every one given or noted before: may-start goes by that order, and a
+ * clock may have been put back since. */
+int64_t migration_begins(struct daemon *daemon);
+/* A journal of this host has this one. */
+void migration_note_begun(struct daemon *daemon, int64_t begun_s);
+
 /* Common members and the side's own: {id, side, vm, peer, mode, phase, elapsed_ms, ..., result?}. Caller's reference. */
 json_t *migration_describe(const struct migration *migration);
 

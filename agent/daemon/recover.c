@@ -291,6 +291,8 @@ static void recover_one(struct daemon *daemon, const char *path, enum turn turn)
         note_journal(daemon, path, source, &error);
         return;
     }
+    migration_note_begun(daemon, json_integer_value(json_object_get(
+                                     journal_content_last(&content, "begin"), "began_s")));
     down = must_be_down(&content, source);
     if (source && down != (turn == TURN_COMMITTED_SOURCES)) {
         goto end;

@@ -23,7 +23,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -177,11 +176,11 @@ static json_t *begin_record(const struct source *source)
     }
     return must_json(json_pack(
         "{ss,sI,ss,ss,ss,ss,ss,si,sI,ss,sI,so}", "side", "source", "began_s",
-        (json_int_t)time(NULL), "migration", source->migration.id, "vm", source->migration.vm,
-        "peer", source->migration.peer, "qmp", source->vm.qmp_path, "mode",
-        source->request.mode == MIGRATION_QUICK ? "quick" : "live", "pid", (int)source->vm.pid,
-        "start_time", (json_int_t)source->vm.start_time, "boot_id", boot_id, "reconnect_timeout_ms",
-        (json_int_t)source->request.reconnect_timeout_ms, "disks", disks));
+        (json_int_t)migration_begins(source->migration.daemon), "migration", source->migration.id,
+        "vm", source->migration.vm, "peer", source->migration.peer, "qmp", source->vm.qmp_path,
+        "mode", source->request.mode == MIGRATION_QUICK ? "quick" : "live", "pid",
+        (int)source->vm.pid, "start_time", (json_int_t)source->vm.start_time, "boot_id", boot_id,
+        "reconnect_timeout_ms", (json_int_t)source->request.reconnect_timeout_ms, "disks", disks));
 }
 
 void source_prepare_begin(struct source *source)

@@ -23,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -458,6 +459,26 @@ static void a_copy_is_let_go_of_when_that_is_on_the_disk(void **state)
     free(path);
 }
 
+/* may-start goes by the order: the clock was ahead when the VM came, was put right, and now it goes. */
+static void a_migration_begins_after_all_that_are_known(void **state)
+{
+    struct fixture *fixture = *state;
+    struct daemon *daemon = &fixture->daemon;
+    char *path = path_of(fixture, ID ".destination");
+    json_t *begin = destination_begin(ID, "web");
+    int64_t now = time(NULL), ahead = now + 1000000;
+
+    assert_in_range(migration_begins(daemon), now, ahead - 1);
+    assert_int_equal(json_object_set_new(begin, "began_s", json_integer(ahead)), 0);
+    put_record(path, 0, begin);
+    put_word(path, 1, "owned");
+    put_word(path, 2, "done");
+    recover_run(daemon);
+    assert_int_equal(migration_begins(daemon), ahead + 1);
+    assert_int_equal(migration_begins(daemon), ahead + 2);
+    free(path);
+}
+
 static void ended_ones_are_not_touched(void **state)
 {
     struct fixture *fixture = *state;
@@ -492,6 +513,7 @@ int main(void)
         TEST(what_is_not_committed_is_rolled_back_first),
         TEST(a_paused_guest_is_rolled_back_from_the_first_word_on),
         TEST(a_copy_is_let_go_of_when_that_is_on_the_disk),
+        TEST(a_migration_begins_after_all_that_are_known),
         TEST(ended_ones_are_not_touched),
     };
 
