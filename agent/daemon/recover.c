@@ -277,6 +277,24 @@ static bool bring_down(const char *path, const struct journal_content *content, 
     return true;
 }
 
+/*
+ * Made by a life that ended before its first word, when nothing had been done yet. What holds anything at all, even a piece of a record, may
+ * have been more once, and stays.
+ */
+static bool never_begun(const struct journal_content *content)
+{
+    return content->good_length == 0 && !content->torn;
+}
+
+static void remove_never_begun(const char *path)
+{
+    if (unlink(path) < 0) {
+        log_warning("journal %s is empty, and could not be removed: %s", path, strerror(errno));
+    } else {
+        log_info("journal %s was empty: removed; its migration had not begun", path);
+    }
+}
+
 static void recover_one(struct daemon *daemon, const char *path, enum turn turn)
 {
     bool source = turn != TURN_DESTINATIONS;
@@ -290,6 +308,10 @@ static void recover_one(struct daemon *daemon, const char *path, enum turn turn)
     if (!journal_file_read(path, &content, &error)) {
         note_journal(daemon, path, source, &error);
         return;
+    }
+    if (never_begun(&content)) {
+        remove_never_begun(path);
+        goto end;
     }
     migration_note_begun(daemon, json_integer_value(json_object_get(
                                      journal_content_last(&content, "begin"), "began_s")));

@@ -459,6 +459,26 @@ static void a_copy_is_let_go_of_when_that_is_on_the_disk(void **state)
     free(path);
 }
 
+/* With the room that is reserved behind the end of the file: for ever, if nobody does. */
+static void an_empty_journal_is_removed_but_no_other(void **state)
+{
+    struct fixture *fixture = *state;
+    char *source = path_of(fixture, ID ".source"),
+         *destination = path_of(fixture, ID ".destination"),
+         *torn = path_of(fixture, OTHER_ID ".source");
+
+    put(source, "", 0);
+    put(destination, "", 0);
+    put(torn, "0", 1);
+    recover_leaving_alone(fixture, torn);
+    assert_int_equal(access(source, F_OK), -1);
+    assert_int_equal(access(destination, F_OK), -1);
+    expect_blocked(fixture, "web", false);
+    free(source);
+    free(destination);
+    free(torn);
+}
+
 /* may-start goes by the order: the clock was ahead when the VM came, was put right, and now it goes. */
 static void a_migration_begins_after_all_that_are_known(void **state)
 {
@@ -513,6 +533,7 @@ int main(void)
         TEST(what_is_not_committed_is_rolled_back_first),
         TEST(a_paused_guest_is_rolled_back_from_the_first_word_on),
         TEST(a_copy_is_let_go_of_when_that_is_on_the_disk),
+        TEST(an_empty_journal_is_removed_but_no_other),
         TEST(a_migration_begins_after_all_that_are_known),
         TEST(ended_ones_are_not_touched),
     };
