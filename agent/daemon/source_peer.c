@@ -48,6 +48,7 @@ static void take_refused(struct source *source, const json_t *object)
 /* It tells also what it could not undo. */
 static void take_aborted(struct source *source, const json_t *object)
 {
+    const char *text = json_string_value(json_object_get(object, "text"));
     struct error error;
 
     source->peer_undone = source->peer_acknowledged = true;
@@ -55,8 +56,8 @@ static void take_aborted(struct source *source, const json_t *object)
         source_tidy_end(source);
         return;
     }
-    error_set(&error, "destination-abandoned", "%s has let go of its copy: %s",
-              source->migration.peer, json_string_value(json_object_get(object, "text")));
+    error_set(&error, "destination-abandoned", "%s has let go of its copy%s%s",
+              source->migration.peer, *text ? ": " : "", text);
     if (!handoff_source_can_roll_back(&source->handoff)) {
         source->error = error;
     }

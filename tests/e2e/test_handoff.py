@@ -222,7 +222,8 @@ def killed_and_started_again(world, side, point, then_runs_at):
         world.ends(running, then_runs_at, code, *(["as before"] if code == FAILED else []))
 
 
-# Side, step, where the guest runs in the end. A step is held before anything of it is done, one with -done after it was begun.
+# Side, step, where the guest runs in the end. A step is held before anything of it is done, one with -done after it was begun. A source that
+# has not committed waits for the link to come back: what is loaded, and written down so, is still there then.
 for CASE in (
     (SOURCE, "paused", SOURCE, more),
     (SOURCE, "committing", SOURCE, more),
@@ -231,7 +232,7 @@ for CASE in (
     (SOURCE, "committed-done", DESTINATION, more),
     (SOURCE, "cleaning", DESTINATION, test),
     (DESTINATION, "loading", SOURCE, more),
-    (DESTINATION, "loading-done", SOURCE, more),
+    (DESTINATION, "loading-done", DESTINATION, more),
     (DESTINATION, "loaded", DESTINATION, test),
     (DESTINATION, "committing", DESTINATION, more),
     (DESTINATION, "committing-done", DESTINATION, more),
