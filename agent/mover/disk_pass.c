@@ -12,6 +12,8 @@
 #define STATUS_BYTES_MAX (1u << 30)
 /* No more questions while so many runs are known: 768 KiB of them. */
 #define MAP_EXTENTS_MAX (32u << 10)
+/* Samples are no more frequent, and looking through all requests costs something. */
+#define REACHED_US 50000u
 
 static bool fail_read(struct pass *pass, const char *what)
 {
@@ -47,6 +49,8 @@ struct pass *pass_new(struct mover *mover, struct request_table *requests,
     pass->figures.disk = order->disk;
     pass->figures.pass = order->pass;
     pass->state = PASS_NEGOTIATING;
+    pass->mapped = order->from;
+    count_set(&mover->counters.pass_reached[order->disk], order->from);
     pass->link = disk_link_new(fd, order->export_name, true, order->context, error, sizeof error);
     if (pass->link == NULL) {
         fail_read(pass, error);
@@ -77,6 +81,23 @@ static void publish_left(struct pass *pass)
         left = 0;
     }
     count_set(&pass->mover->counters.pass_left[pass->order.disk], left);
+}
+
+/* Pieces are begun in the disk's order, and end in any. */
+static void publish_reached(struct pass *pass)
+{
+    uint64_t now = mover_now_us();
+    uint64_t reached = pass->mapped;
+
+    if (now - pass->reached_us < REACHED_US) {
+        return;
+    }
+    pass->reached_us = now;
+    if (extent_map_count(&pass->map) > 0) {
+        reached = pass->map.extents[pass->map.first].offset;
+    }
+    count_set(&pass->mover->counters.pass_reached[pass->order.disk],
+              request_lowest(pass->requests, pass, reached));
 }
 
 static bool begin_copying(struct pass *pass)
@@ -309,6 +330,7 @@ static bool begin_flush(struct pass *pass)
     request->work = work;
     work->flush = (struct frame_flush){request->id, (uint16_t)pass->order.disk};
     pass->state = PASS_FLUSHING;
+    count_set(&pass->mover->counters.pass_reached[pass->order.disk], pass->disk.size);
     pass->flush_started_us = mover_now_us();
     outbox_put(pass->mover->outbox, work_ref(work));
     return true;
@@ -342,6 +364,7 @@ bool pass_go_on(struct pass *pass, const struct pass_budget *budget)
         }
     }
     publish_left(pass);
+    publish_reached(pass);
     return is_copied(pass) ? begin_flush(pass) : true;
 }
 

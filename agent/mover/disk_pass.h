@@ -42,6 +42,7 @@ struct pass {
     unsigned requests_out; /* without a DONE yet, reads included */
     uint64_t bytes_out;    /* of data, likewise */
     uint64_t flush_started_us;
+    uint64_t reached_us; /* when it was last published how far the pass has come */
     struct report_pass figures;
 };
 

@@ -70,6 +70,8 @@ static bool order_pass(struct disk_source *source, const struct order_pass *orde
 
     if (!source->disk_known[order->disk]) {
         why = "no DISK order came before";
+    } else if (order->from > source->disks[order->disk].size) {
+        why = "it begins behind the end";
     } else if (disk_is_busy(source, order->disk)) {
         why = "its last pass still runs";
     } else if (*find_pass(source, order->disk, order->pass) != NULL) {

@@ -105,6 +105,7 @@ static void fill_sample(const struct mover *mover, struct report_sample *sample)
     sample->page_bytes = count_get(&counters->page_bytes);
     for (size_t i = 0; i < ORDERS_MAX_DISKS; i++) {
         sample->pass_left[i] = count_get(&counters->pass_left[i]);
+        sample->pass_reached[i] = count_get(&counters->pass_reached[i]);
     }
     sample->stream_phase = atomic_load_explicit(&counters->stream_phase, memory_order_relaxed);
     sample->rss_bytes = resident_bytes(mover);

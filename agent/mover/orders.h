@@ -133,6 +133,7 @@ struct order_disk {
 struct order_pass {
     uint32_t disk;
     uint32_t pass; /* 0: bulk, by base:allocation; from 1: the dirty extents of CONTEXT */
+    uint64_t from; /* where it begins, bytes: what another mover has done of it already */
     char export_name[64];
     char context[ORDERS_CONTEXT_SIZE]; /* "qemu:dirty-bitmap:NAME"; "" for the bulk pass */
 };
@@ -208,6 +209,9 @@ struct report_sample {
     /* Data bytes of the running pass not yet acknowledged, by disk; 0 when none runs. Where the
      * block status is not known yet, a bulk pass counts all and a later one nothing. */
     uint64_t pass_left[ORDERS_MAX_DISKS];
+    /* The disk's running pass, or the last that ran: all that it has to do below this offset has been
+     * acknowledged (source). 0 before there was one. */
+    uint64_t pass_reached[ORDERS_MAX_DISKS];
     uint32_t stream_phase; /* enum stream_phase of protocol/stream_cutter.h */
     uint64_t rss_bytes;
 };

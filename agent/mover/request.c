@@ -48,6 +48,20 @@ struct request *request_next_sent(struct request_table *table, size_t *position)
     return NULL;
 }
 
+uint64_t request_lowest(const struct request_table *table, const struct pass *pass, uint64_t none)
+{
+    uint64_t lowest = none;
+
+    for (size_t slot = 0; slot < REQUESTS_MAX; slot++) {
+        const struct request *request = &table->slots[slot];
+
+        if (request->id != 0 && request->pass == pass && request->offset < lowest) {
+            lowest = request->offset;
+        }
+    }
+    return lowest;
+}
+
 void request_release(struct request_table *table, struct request *request)
 {
     size_t slot = (size_t)(request - table->slots);

@@ -48,6 +48,8 @@ struct request *request_find(struct request_table *table, uint64_t id);
 /* The first that was sent, from slot *position on, which then is the place to look on from; NULL
  * when there is no more. */
 struct request *request_next_sent(struct request_table *table, size_t *position);
+/* The lowest offset of an extent of PASS, or NONE when it has none on its way. */
+uint64_t request_lowest(const struct request_table *table, const struct pass *pass, uint64_t none);
 /* Frees what the request keeps, too. */
 void request_release(struct request_table *table, struct request *request);
 

@@ -40,8 +40,9 @@ def disk_pair(lab, source, destination, disk, size, target, reads_as_zero=True):
     source.order(DISK, disk=disk, size=size, reads_as_zero=reads_as_zero)
 
 
-def copy(lab, source, disk, number, server, export, context=b''):
-    source.order(PASS, lab.connect(server), disk=disk, number=number, export_name=export, context=context)
+def copy(lab, source, disk, number, server, export, context=b'', start=0):
+    source.order(PASS, lab.connect(server), disk=disk, number=number, export_name=export, context=context,
+                 start=start)
     done = source.wait(PASS_DONE).passing
     equal((done.disk, done.number), (disk, number), 'PASS_DONE')
     return done

@@ -50,7 +50,7 @@ class OrderDisk(ctypes.Structure):
 
 
 class OrderPass(ctypes.Structure):
-    _fields_ = [('disk', u32), ('number', u32), ('export_name', ctypes.c_char * 64), ('context', ctypes.c_char * 256)]
+    _fields_ = [('disk', u32), ('number', u32), ('start', u64), ('export_name', ctypes.c_char * 64), ('context', ctypes.c_char * 256)]
 
 
 class OrderHold(ctypes.Structure):
@@ -87,7 +87,7 @@ class ReportSample(ctypes.Structure):
     _fields_ = [(name, u64) for name in (
         'wire_sent wire_received disk_bytes disk_acknowledged disk_zero_bytes disk_wire_bytes stream_bytes '
         'stream_acknowledged stream_wire_bytes resent_bytes pages zero_pages page_bytes').split()] + [
-            ('pass_left', u64 * MAX_DISKS), ('stream_phase', u32), ('rss_bytes', u64)]
+            ('pass_left', u64 * MAX_DISKS), ('pass_reached', u64 * MAX_DISKS), ('stream_phase', u32), ('rss_bytes', u64)]
 
 
 class ReportFailure(ctypes.Structure):

@@ -52,6 +52,49 @@ def bulk_pass_copies_and_stays_thin(lab):
 
 
 @test
+def bulk_pass_begins_where_another_mover_had_come(lab):
+    a, b, size, start = lab.path('a'), lab.path('b'), 64 * MIB, 20 * MIB + 65536
+    with open(a, 'wb') as file:
+        file.write(os.urandom(size))
+    with open(b, 'wb') as file:
+        file.truncate(size)
+    source, destination = lab.pair()
+    disk_pair(lab, source, destination, 0, size, lab.qemu_nbd(b, 'raw', 'disk0'))
+    done = copy(lab, source, 0, 0, lab.qemu_nbd(a, 'raw', 'live', '-r'), b'live', start=start)
+    equal(done.data_bytes, size - start, 'data_bytes')
+    equal(source.sample.pass_reached[0], size, 'pass_reached')
+    quiesce(destination)
+    lab.stop_servers()
+    with open(a, 'rb') as one, open(b, 'rb') as other:
+        equal(other.read(start).count(0), start, 'zeroes before the start')
+        one.seek(start)
+        equal(one.read() == other.read(), True, 'whether the rest is there')
+
+
+@test
+def what_is_reached_is_at_the_destination(lab):
+    """A mover is killed in the middle of its pass: below what it last said, all is there."""
+    a, b, size = lab.path('a'), lab.path('b'), 256 * MIB
+    with open(a, 'wb') as file:
+        for _ in range(size // MIB):
+            file.write(os.urandom(MIB))
+    with open(b, 'wb') as file:
+        file.truncate(size)
+    source, destination = lab.pair()
+    disk_pair(lab, source, destination, 0, size, lab.qemu_nbd(b, 'raw', 'disk0'))
+    destination.may_lose_lanes = True
+    source.order(PASS, lab.connect(lab.qemu_nbd(a, 'raw', 'live', '-r')), disk=0, number=0, export_name=b'live')
+    while source.sample is None or source.sample.pass_reached[0] < 16 * MIB:
+        source.settle(0.02)
+    source.kill()
+    reached = source.sample.pass_reached[0]
+    quiesce(destination)
+    lab.stop_servers()
+    run('cmp', '-n', str(reached), a, b)
+    print(f'  killed at {reached / size:.0%} of the disk')
+
+
+@test
 def dirty_pass_follows_the_bitmap(lab):
     a, b = lab.path('a.qcow2'), lab.path('b.qcow2')
     make_source_image(a)
