@@ -18,7 +18,6 @@ struct disk_link {
     bool allocation;
     char error[512];
     struct disk_task *first_completed, *last_completed;
-    struct block_status allocation_status, context_status; /* the last answer */
 };
 
 /* libnbd keeps the last error of each thread as a sentence that begins with the call's name. */
@@ -92,8 +91,6 @@ void disk_link_free(struct disk_link *link)
         return;
     }
     nbd_close(link->nbd);
-    free(link->allocation_status.entries);
-    free(link->context_status.entries);
     free(link->context);
     free(link);
 }
@@ -280,14 +277,14 @@ bool disk_link_flush(struct disk_link *link, struct disk_task *task)
 static int on_extents(void *user_data, const char *context, uint64_t offset, uint32_t *entries,
                       size_t count, int *error)
 {
-    struct disk_link *link = user_data;
+    struct disk_question *question = user_data;
     struct block_status *status;
 
     (void)offset;
     if (strcmp(context, ALLOCATION) == 0) {
-        status = &link->allocation_status;
-    } else if (strcmp(context, link->context) == 0) {
-        status = &link->context_status;
+        status = &question->allocation;
+    } else if (strcmp(context, question->task.link->context) == 0) {
+        status = &question->context;
     } else {
         return 0;
     }
@@ -307,20 +304,20 @@ static int on_extents(void *user_data, const char *context, uint64_t offset, uin
     return 0;
 }
 
-bool disk_link_ask_status(struct disk_link *link, struct disk_task *task, uint64_t length,
-                          uint64_t offset)
+void disk_question_clear(struct disk_question *question)
 {
-    nbd_extent_callback extents = {.callback = on_extents, .user_data = link};
-    nbd_completion_callback completion = begin(link, task, false);
-
-    link->allocation_status.count = 0;
-    link->context_status.count = 0;
-    return begun(task, nbd_aio_block_status(link->nbd, length, offset, extents, completion, 0));
+    free(question->allocation.entries);
+    free(question->context.entries);
+    question->allocation = question->context = (struct block_status){0};
 }
 
-void disk_link_status(const struct disk_link *link, struct block_status *allocation,
-                      struct block_status *context)
+bool disk_link_ask(struct disk_link *link, struct disk_question *question, uint64_t length,
+                   uint64_t offset)
 {
-    *allocation = link->allocation_status;
-    *context = link->context_status;
+    nbd_extent_callback extents = {.callback = on_extents, .user_data = question};
+    nbd_completion_callback completion = begin(link, &question->task, false);
+
+    disk_question_clear(question);
+    return begun(&question->task,
+                 nbd_aio_block_status(link->nbd, length, offset, extents, completion, 0));
 }

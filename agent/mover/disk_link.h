@@ -34,6 +34,12 @@ struct disk_task {
     int error; /* when completed: 0 or an errno */
 };
 
+/* A question for block status, and its answer: CONTEXT's is empty when none was asked for. */
+struct disk_question {
+    struct disk_task task; /* first, so that a completed task is its question */
+    struct block_status allocation, context;
+};
+
 enum disk_link_state {
     DISK_LINK_CONNECTING, /* negotiating */
     DISK_LINK_READY,
@@ -76,12 +82,11 @@ bool disk_link_write(struct disk_link *link, struct disk_task *task, const void 
 bool disk_link_zero(struct disk_link *link, struct disk_task *task, uint64_t length,
                     uint64_t offset);
 bool disk_link_flush(struct disk_link *link, struct disk_task *task);
-/* Asks for the status of LENGTH bytes from OFFSET on. One at a time. */
-bool disk_link_ask_status(struct disk_link *link, struct disk_task *task, uint64_t length,
-                          uint64_t offset);
-/* The answer to the last question that completed without error; CONTEXT's is empty when none was
- * asked for. Valid until the next question. */
-void disk_link_status(const struct disk_link *link, struct block_status *allocation,
-                      struct block_status *context);
+/* Asks for the status of LENGTH bytes from OFFSET on. The answer of before is freed; the new one is
+ * there when QUESTION's task has completed without error. */
+bool disk_link_ask(struct disk_link *link, struct disk_question *question, uint64_t length,
+                   uint64_t offset);
+/* Frees the answer. Of a question that is out, only after its link was freed. */
+void disk_question_clear(struct disk_question *question);
 
 #endif

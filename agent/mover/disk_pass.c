@@ -65,6 +65,7 @@ void pass_free(struct pass *pass)
     assert(pass->state == PASS_IDLE);
     disk_link_free(pass->link);
     extent_map_free(&pass->map);
+    disk_question_clear(&pass->question);
     free(pass);
 }
 
@@ -130,24 +131,24 @@ static bool ask(struct pass *pass)
     }
     pass->asking = true;
     pass->asked = length;
-    if (!disk_link_ask_status(pass->link, &pass->status_task, length, pass->mapped)) {
-        return fail_read(pass, reason_of(pass, &pass->status_task));
+    if (!disk_link_ask(pass->link, &pass->question, length, pass->mapped)) {
+        return fail_read(pass, reason_of(pass, &pass->question.task));
     }
     return true;
 }
 
 static bool take_answer(struct pass *pass)
 {
-    struct block_status allocation, dirty;
+    const struct block_status *allocation = &pass->question.allocation;
+    const struct block_status *dirty = &pass->question.context;
     bool all = pass->order.context[0] == '\0';
     uint64_t covered;
 
     pass->asking = false;
-    if (pass->status_task.error != 0) {
-        return fail_read(pass, reason_of(pass, &pass->status_task));
+    if (pass->question.task.error != 0) {
+        return fail_read(pass, reason_of(pass, &pass->question.task));
     }
-    disk_link_status(pass->link, &allocation, &dirty);
-    if (!extent_map_add(&pass->map, pass->mapped, pass->asked, &allocation, all ? NULL : &dirty,
+    if (!extent_map_add(&pass->map, pass->mapped, pass->asked, allocation, all ? NULL : dirty,
                         &covered)) {
         return mover_fail_memory(pass->mover);
     }
@@ -288,8 +289,8 @@ bool pass_turn(struct pass *pass, short revents)
 
     disk_link_turn(pass->link, revents);
     while ((task = disk_link_take_completed(pass->link)) != NULL) {
-        bool is_good = task == &pass->status_task ? take_answer(pass)
-                                                  : finish_read(pass, (struct request *)task);
+        bool is_good = task == &pass->question.task ? take_answer(pass)
+                                                    : finish_read(pass, (struct request *)task);
 
         if (!is_good) {
             return false;

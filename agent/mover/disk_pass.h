@@ -32,10 +32,10 @@ struct pass {
     struct disk_link *link;
     enum pass_state state;
 
-    struct disk_task status_task;
-    bool asking;     /* a block status question is out */
-    uint64_t asked;  /* bytes it asked about */
-    uint64_t mapped; /* the disk's status is known up to here */
+    struct disk_question question; /* for block status */
+    bool asking;                   /* it is out */
+    uint64_t asked;                /* bytes it asked about */
+    uint64_t mapped;               /* the disk's status is known up to here */
     struct extent_map map;
 
     unsigned reads;        /* in QEMU's hands */
