@@ -29,6 +29,8 @@ static const struct frame_rule frame_rules[] = {
     {FRAME_EXTENT, FRAME_ON_LANE, FRAME_EXTENT_FIXED, FRAME_LANE_BODY_MAX, "extent"},
     {FRAME_FLUSH, FRAME_ON_LANE, FRAME_FLUSH_FIXED, FRAME_FLUSH_FIXED, "flush"},
     {FRAME_DONE, FRAME_ON_LANE, FRAME_DONE_FIXED, FRAME_DONE_FIXED, "done"},
+    {FRAME_VERIFY, FRAME_ON_LANE, FRAME_VERIFY_FIXED, FRAME_VERIFY_FIXED, "verify"},
+    {FRAME_DIGEST, FRAME_ON_LANE, FRAME_DIGEST_FIXED, FRAME_DIGEST_FIXED, "digest"},
     {FRAME_FAIL, FRAME_ON_LANE, 1, FRAME_FAIL_TEXT_MAX, "fail"},
 };
 
@@ -117,6 +119,23 @@ void frame_done_encode(const struct frame_done *done, uint8_t out[FRAME_DONE_FIX
     bytes_put64(out, done->request);
     bytes_put32(out + 8, done->status);
     memset(out + 12, 0, 4);
+}
+
+void frame_verify_encode(const struct frame_verify *verify, uint8_t out[FRAME_VERIFY_FIXED])
+{
+    bytes_put64(out, verify->request);
+    bytes_put64(out + 8, verify->offset);
+    bytes_put32(out + 16, verify->length);
+    bytes_put16(out + 20, verify->disk);
+    memset(out + 22, 0, 2);
+}
+
+void frame_digest_encode(const struct frame_digest *digest, uint8_t out[FRAME_DIGEST_FIXED])
+{
+    bytes_put64(out, digest->request);
+    bytes_put32(out + 8, digest->status);
+    memset(out + 12, 0, 4);
+    memcpy(out + 16, digest->hash.bytes, sizeof digest->hash.bytes);
 }
 
 static enum frame_verdict length_is(uint32_t length, uint32_t wanted)
@@ -289,6 +308,46 @@ enum frame_verdict frame_done_decode(const uint8_t *body, uint32_t length, struc
     }
     out->request = bytes_get64(body);
     out->status = status;
+    return FRAME_OK;
+}
+
+enum frame_verdict frame_verify_decode(const uint8_t *body, uint32_t length,
+                                       struct frame_verify *out)
+{
+    memset(out, 0, sizeof *out);
+    enum frame_verdict verdict = length_is(length, FRAME_VERIFY_FIXED);
+    if (verdict != FRAME_OK) {
+        return verdict;
+    }
+    uint64_t offset = bytes_get64(body + 8);
+    uint32_t run = bytes_get32(body + 16);
+    if (run == 0 || run > FRAME_VERIFY_MAX || !range_fits(offset, run) ||
+        !bytes_are_zero(body + 22, 2)) {
+        return FRAME_BAD_FIELD;
+    }
+    out->request = bytes_get64(body);
+    out->offset = offset;
+    out->length = run;
+    out->disk = bytes_get16(body + 20);
+    return FRAME_OK;
+}
+
+enum frame_verdict frame_digest_decode(const uint8_t *body, uint32_t length,
+                                       struct frame_digest *out)
+{
+    memset(out, 0, sizeof *out);
+    enum frame_verdict verdict = length_is(length, FRAME_DIGEST_FIXED);
+    if (verdict != FRAME_OK) {
+        return verdict;
+    }
+    uint32_t status = bytes_get32(body + 8);
+    if (status > FRAME_ERRNO_MAX || !bytes_are_zero(body + 12, 4) ||
+        (status != 0 && !bytes_are_zero(body + 16, sizeof out->hash.bytes))) {
+        return FRAME_BAD_FIELD;
+    }
+    out->request = bytes_get64(body);
+    out->status = status;
+    memcpy(out->hash.bytes, body + 16, sizeof out->hash.bytes);
     return FRAME_OK;
 }
 

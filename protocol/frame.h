@@ -12,6 +12,8 @@
  *     | <------------- DONE{request, status} ------ |  the write was acknowledged by QEMU
  *     | -- FLUSH{request, disk} ------------------> |  what is acknowledged reaches stable storage
  *     | <------------- DONE{request, status} ------ |
+ *     | -- VERIFY{request, disk, range} ----------> |  reads that run of its disk back (--verify)
+ *     | <--- DIGEST{request, status, hash} -------- |  what it found; the source compares
  *     | -- SEGMENT{sequence, ...} ----------------> |  any lane; put in order by sequence
  *     | -- CHECKPOINT{sequence, offset, hash} ----> |  takes a sequence number of its own
  *     | <------------- RECEIVED{sequence, bytes} -- |  all below SEQUENCE was handed to QEMU
@@ -46,6 +48,11 @@
 #define FRAME_SEGMENT_WINDOW_BYTES (64u << 20)
 /* A CHECKPOINT stands after each run of so many stream bytes. */
 #define FRAME_CHECKPOINT_BYTES (64u << 20)
+/* Largest run of a disk in one VERIFY, in bytes: a moment's reading, so that none keeps others
+ * waiting for long. */
+#define FRAME_VERIFY_MAX (16u << 20)
+/* The digest of a DIGEST is made of pieces that end at multiples of so many bytes of the disk. */
+#define FRAME_DIGEST_PIECE (64u << 10)
 
 enum frame_type {
     FRAME_MESSAGE = 1, /* control: a JSON object in UTF-8, see message.h */
@@ -56,6 +63,8 @@ enum frame_type {
     FRAME_EXTENT = 32,
     FRAME_FLUSH = 33,
     FRAME_DONE = 34,
+    FRAME_VERIFY = 35,
+    FRAME_DIGEST = 36,
     FRAME_FAIL = 48,
 };
 
@@ -145,6 +154,24 @@ struct frame_done {
 };
 #define FRAME_DONE_FIXED 16u
 
+/* Body: u64 request · u64 offset · u32 length · u16 disk · 2 zero bytes. */
+struct frame_verify {
+    uint64_t request; /* as in an EXTENT */
+    uint64_t offset;
+    uint32_t length; /* 1 .. FRAME_VERIFY_MAX */
+    uint16_t disk;
+};
+#define FRAME_VERIFY_FIXED 24u
+
+/* Body: u64 request · u32 status (0, or a Linux errno) · 4 zero bytes · 16 bytes hash, zero unless
+ * the status is 0. SPEC.md §6 says of what the hash is. */
+struct frame_digest {
+    uint64_t request;
+    uint32_t status;
+    struct frame_hash hash;
+};
+#define FRAME_DIGEST_FIXED 32u
+
 /* Which frames a connection may carry. */
 enum frame_connection { FRAME_ON_CONTROL, FRAME_ON_LANE };
 
@@ -163,6 +190,8 @@ void frame_received_encode(const struct frame_received *received,
 void frame_extent_encode(const struct frame_extent *extent, uint8_t out[FRAME_EXTENT_FIXED]);
 void frame_flush_encode(const struct frame_flush *flush, uint8_t out[FRAME_FLUSH_FIXED]);
 void frame_done_encode(const struct frame_done *done, uint8_t out[FRAME_DONE_FIXED]);
+void frame_verify_encode(const struct frame_verify *verify, uint8_t out[FRAME_VERIFY_FIXED]);
+void frame_digest_encode(const struct frame_digest *digest, uint8_t out[FRAME_DIGEST_FIXED]);
 
 /* Decoders take the whole body. Every field is checked against its own range; ranges that need
  * context (disk size, window) are the caller's. */
@@ -176,6 +205,10 @@ enum frame_verdict frame_extent_decode(const uint8_t *body, uint32_t length,
 enum frame_verdict frame_flush_decode(const uint8_t *body, uint32_t length,
                                       struct frame_flush *out);
 enum frame_verdict frame_done_decode(const uint8_t *body, uint32_t length, struct frame_done *out);
+enum frame_verdict frame_verify_decode(const uint8_t *body, uint32_t length,
+                                       struct frame_verify *out);
+enum frame_verdict frame_digest_decode(const uint8_t *body, uint32_t length,
+                                       struct frame_digest *out);
 
 /* "segment", "too long", ...: for messages and logs. */
 const char *frame_type_name(enum frame_type type);

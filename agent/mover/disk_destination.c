@@ -1,4 +1,5 @@
 #include "disk_destination.h"
+#include "disk_digest.h"
 #include "disk_inbox.h"
 #include "disk_link.h"
 
@@ -16,18 +17,23 @@
 #define TAKEN_MAX 1280u
 #define TAKEN_BYTES_MAX (32u << 20)
 
-/* One request in QEMU's hands. */
-struct write {
-    struct disk_task task; /* first, so that a completed task is its write */
+/* Runs that are being read back at a time, over all disks: each holds DIGEST_READ_MAX bytes. */
+#define READS_MAX 16u
+
+/* One request in QEMU's hands: a write, or a run that is read back. */
+struct command {
+    struct disk_digest digest; /* first, so that a completed task is its command; a write uses only
+                                  its task */
     struct work *work;
 };
 
 struct target {
     struct disk_link *link; /* NULL: no DISK order came for it */
     uint64_t size;
-    bool checked; /* negotiated, and found to be what DISK said */
-    struct work_list waiting;
-    unsigned writes; /* in QEMU's hands */
+    bool checked;             /* negotiated, and found to be what DISK said */
+    struct work_list waiting; /* writes */
+    struct work_list asked;   /* what is to be read back */
+    unsigned writes;          /* in QEMU's hands */
 };
 
 struct disk_destination {
@@ -36,7 +42,8 @@ struct disk_destination {
     pthread_t thread;
     struct target targets[ORDERS_MAX_DISKS];
     uint32_t target_end; /* one past the last that is in use */
-    unsigned unfinished; /* taken out of the inbox, without a DONE yet */
+    unsigned unfinished; /* taken out of the inbox, without an answer yet */
+    unsigned reads;      /* of them, in QEMU's hands to be read back */
     bool quiesce;
     bool quiesced;
     unsigned resumes; /* RESUMEs to answer when nothing is unfinished */
@@ -85,7 +92,14 @@ static void give_room(struct disk_destination *destination, uint32_t length)
     }
 }
 
-/* The request's own work goes back as its answer. */
+/* The request's own work, made its answer, goes back; it had LENGTH raw bytes. */
+static void send_answer(struct disk_destination *destination, struct work *work, uint32_t length)
+{
+    outbox_put(destination->mover->outbox, work);
+    destination->unfinished--;
+    give_room(destination, length);
+}
+
 static void answer(struct disk_destination *destination, struct work *work, int error)
 {
     uint64_t id = work->type == FRAME_FLUSH ? work->flush.request : work->extent.request;
@@ -94,9 +108,20 @@ static void answer(struct disk_destination *destination, struct work *work, int 
     work_drop_data(work);
     work->type = FRAME_DONE;
     work->done = (struct frame_done){id, (uint32_t)error};
-    outbox_put(destination->mover->outbox, work);
-    destination->unfinished--;
-    give_room(destination, length);
+    send_answer(destination, work, length);
+}
+
+static void answer_digest(struct disk_destination *destination, struct work *work, int error,
+                          const struct frame_hash *hash)
+{
+    struct frame_digest digest = {.request = work->verify.request, .status = (uint32_t)error};
+
+    if (error == 0) {
+        digest.hash = *hash;
+    }
+    work->type = FRAME_DIGEST;
+    work->digest = digest;
+    send_answer(destination, work, 0);
 }
 
 static bool fail_disk(struct disk_destination *destination, uint32_t disk, const char *what)
@@ -116,7 +141,7 @@ static bool order_disk(struct disk_destination *destination, const struct order_
     }
     snprintf(name, sizeof name, "disk%u", order->disk);
     target->size = order->size;
-    target->link = disk_link_new(fd, name, false, "", error, sizeof error);
+    target->link = disk_link_new(fd, name, true, "", error, sizeof error);
     if (target->link == NULL) {
         return fail_disk(destination, order->disk, error);
     }
@@ -143,11 +168,29 @@ static bool obey(struct disk_destination *destination, const struct order *order
     }
 }
 
-/* Checks what only this thread can: that the disk exists and the extent lies on it. */
+/* What of a disk a request is about. */
+struct place {
+    uint32_t disk, length;
+    uint64_t offset;
+};
+
+static struct place place_of(const struct work *work)
+{
+    switch (work->type) {
+    case FRAME_FLUSH:
+        return (struct place){work->flush.disk, 0, 0};
+    case FRAME_VERIFY:
+        return (struct place){work->verify.disk, work->verify.length, work->verify.offset};
+    default:
+        return (struct place){work->extent.disk, work->extent.length, work->extent.offset};
+    }
+}
+
+/* Checks what only this thread can: that the disk exists and the extent or run lies on it. */
 static bool accept_work(struct disk_destination *destination, struct work *work)
 {
-    const struct frame_extent *extent = &work->extent;
-    uint16_t disk = work->type == FRAME_FLUSH ? work->flush.disk : extent->disk;
+    const struct place place = place_of(work);
+    uint32_t disk = place.disk;
     struct target *target;
 
     if (destination->quiesced) {
@@ -159,14 +202,14 @@ static bool accept_work(struct disk_destination *destination, struct work *work)
                           "the peer sent something for disk %u, which is not there", disk);
     }
     target = &destination->targets[disk];
-    if (work->type == FRAME_EXTENT &&
-        (extent->offset > target->size || extent->length > target->size - extent->offset)) {
+    if (place.offset > target->size || place.length > target->size - place.offset) {
         return mover_fail(destination->mover, "protocol",
-                          "the peer sent %u bytes for offset %" PRIu64 " of disk %u, which has "
+                          "the peer %s %u bytes for offset %" PRIu64 " of disk %u, which has "
                           "only %" PRIu64,
-                          extent->length, extent->offset, disk, target->size);
+                          work->type == FRAME_VERIFY ? "asked about" : "sent", place.length,
+                          place.offset, disk, target->size);
     }
-    work_list_put(&target->waiting, work);
+    work_list_put(work->type == FRAME_VERIFY ? &target->asked : &target->waiting, work);
     destination->unfinished++;
     return true;
 }
@@ -195,55 +238,99 @@ static bool take_inbox(struct disk_destination *destination)
     return is_good;
 }
 
-static bool begin_write(struct target *target, struct write *write)
+static bool begin_write(struct target *target, struct command *command)
 {
-    const struct work *work = write->work;
+    const struct work *work = command->work;
+    struct disk_task *task = &command->digest.question.task;
 
     if (work->type == FRAME_FLUSH) {
-        return disk_link_flush(target->link, &write->task);
+        return disk_link_flush(target->link, task);
     }
     if (work->extent.kind == FRAME_EXTENT_ZERO) {
-        return disk_link_zero(target->link, &write->task, work->extent.length, work->extent.offset);
+        return disk_link_zero(target->link, task, work->extent.length, work->extent.offset);
     }
-    return disk_link_write(target->link, &write->task, work->data, work->length,
-                           work->extent.offset);
+    return disk_link_write(target->link, task, work->data, work->length, work->extent.offset);
 }
 
 static bool begin_writes(struct disk_destination *destination, struct target *target)
 {
     while (target->writes < DISK_LINK_WRITES && target->waiting.count > 0) {
-        struct write *write = calloc(1, sizeof *write);
+        struct command *command = calloc(1, sizeof *command);
 
-        if (write == NULL) {
+        if (command == NULL) {
             return mover_fail_memory(destination->mover);
         }
-        write->work = work_list_take(&target->waiting);
-        if (begin_write(target, write)) {
+        command->work = work_list_take(&target->waiting);
+        if (begin_write(target, command)) {
             target->writes++;
         } else {
-            answer(destination, write->work, write->task.error);
-            free(write);
+            answer(destination, command->work, command->digest.question.task.error);
+            free(command);
         }
     }
     return true;
 }
 
 static void finish_write(struct disk_destination *destination, struct target *target,
-                         struct write *write)
+                         struct command *command)
 {
-    const struct work *work = write->work;
+    const struct work *work = command->work;
     struct counters *counters = &destination->mover->counters;
+    int error = command->digest.question.task.error;
 
     target->writes--;
-    if (write->task.error == 0 && work->type == FRAME_EXTENT) {
+    if (error == 0 && work->type == FRAME_EXTENT) {
         if (work->extent.kind == FRAME_EXTENT_ZERO) {
             count_add(&counters->disk_zero_bytes, work->extent.length);
         } else {
             count_add(&counters->disk_bytes, work->extent.length);
         }
     }
-    answer(destination, write->work, write->task.error);
-    free(write);
+    answer(destination, command->work, error);
+    free(command);
+}
+
+/* Answers what is read back, and frees COMMAND, unless it has still to wait. */
+static void take_step(struct disk_destination *destination, struct command *command,
+                      enum digest_step step)
+{
+    if (step == DIGEST_WAITS) {
+        return;
+    }
+    destination->reads--;
+    answer_digest(destination, command->work, step == DIGEST_FAILED ? command->digest.error : 0,
+                  &command->digest.hash);
+    disk_digest_clear(&command->digest);
+    free(command);
+}
+
+static bool begin_reads(struct disk_destination *destination, struct target *target)
+{
+    while (destination->reads < READS_MAX && target->asked.count > 0) {
+        struct command *command = calloc(1, sizeof *command);
+        const struct frame_verify *verify;
+
+        if (command == NULL) {
+            return mover_fail_memory(destination->mover);
+        }
+        command->work = work_list_take(&target->asked);
+        verify = &command->work->verify;
+        destination->reads++;
+        take_step(
+            destination, command,
+            disk_digest_begin(&command->digest, target->link, verify->offset, verify->length));
+    }
+    return true;
+}
+
+static void finish(struct disk_destination *destination, struct target *target,
+                   struct command *command)
+{
+    if (command->work->type == FRAME_VERIFY) {
+        take_step(destination, command, disk_digest_turn(&command->digest));
+    } else {
+        finish_write(destination, target, command);
+    }
 }
 
 static bool check(struct disk_destination *destination, struct target *target, uint32_t disk)
@@ -282,7 +369,7 @@ static bool go_on(struct disk_destination *destination, uint32_t disk)
     if (!target->checked && !check(destination, target, disk)) {
         return false;
     }
-    return begin_writes(destination, target);
+    return begin_writes(destination, target) && begin_reads(destination, target);
 }
 
 static void quiesce_when_still(struct disk_destination *destination)
@@ -294,6 +381,21 @@ static void quiesce_when_still(struct disk_destination *destination)
     }
     destination->quiesced = true;
     reporter_put(&destination->mover->reporter, &report);
+}
+
+/* The lanes are over, and the source asks again what was not answered: what has not been begun need
+ * not hold up the resume. */
+static void drop_questions(struct disk_destination *destination)
+{
+    for (uint32_t i = 0; i < destination->target_end; i++) {
+        struct work *work;
+
+        while ((work = work_list_take(&destination->targets[i].asked)) != NULL) {
+            work_unref(work);
+            destination->unfinished--;
+            give_room(destination, 0);
+        }
+    }
 }
 
 /*
@@ -308,6 +410,7 @@ static void resume_when_still(struct disk_destination *destination)
         return;
     }
     outbox_drop(destination->mover->outbox, FRAME_DONE);
+    outbox_drop(destination->mover->outbox, FRAME_DIGEST);
     mover_resumed(destination->mover, RESUME_DISK, destination->resumes);
     destination->resumes = 0;
 }
@@ -324,7 +427,7 @@ static bool turn(struct disk_destination *destination, uint32_t disk, short reve
         return fail_disk(destination, disk, disk_link_error(target->link));
     }
     while ((task = disk_link_take_completed(target->link)) != NULL) {
-        finish_write(destination, target, (struct write *)task);
+        finish(destination, target, (struct command *)task);
     }
     return true;
 }
@@ -354,6 +457,9 @@ static bool turn_all(struct disk_destination *destination, const struct pollfd *
     }
     if (!take_inbox(destination)) {
         return false;
+    }
+    if (destination->resumes > 0) {
+        drop_questions(destination);
     }
     for (uint32_t i = 0; i < destination->target_end; i++) {
         if (!go_on(destination, i)) {

@@ -31,7 +31,7 @@ static const char *reason_of(const struct pass *pass, const struct disk_task *ta
     return strerror(task->error);
 }
 
-struct pass *pass_new(struct mover *mover, struct request_table *requests,
+struct pass *pass_new(struct mover *mover, struct request_table *requests, struct stale_map *stale,
                       const struct order_disk *disk, const struct order_pass *order, int fd)
 {
     char error[512];
@@ -44,6 +44,7 @@ struct pass *pass_new(struct mover *mover, struct request_table *requests,
     }
     pass->mover = mover;
     pass->requests = requests;
+    pass->stale = stale;
     pass->order = *order;
     pass->disk = *disk;
     pass->figures.disk = order->disk;
@@ -64,8 +65,8 @@ void pass_free(struct pass *pass)
 {
     assert(pass->state == PASS_IDLE);
     disk_link_free(pass->link);
-    extent_map_free(&pass->map);
     disk_question_clear(&pass->question);
+    extent_map_free(&pass->map);
     free(pass);
 }
 
@@ -230,6 +231,10 @@ static bool begin_extent(struct pass *pass, const struct extent *extent)
 {
     struct request *request;
 
+    /* Before it is read: what a comparison that is under way finds is of before. */
+    if (pass->stale != NULL) {
+        stale_map_mark(pass->stale, extent->offset, extent->length);
+    }
     if (extent->zero) {
         count_zeroes(pass, extent->length);
     }

@@ -12,6 +12,7 @@
 #include "extent_map.h"
 #include "mover.h"
 #include "request.h"
+#include "stale_map.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -30,6 +31,7 @@ struct pass {
     struct order_pass order;
     struct order_disk disk;
     struct disk_link *link;
+    struct stale_map *stale; /* where it marks what it sends; NULL: nowhere */
     enum pass_state state;
 
     struct disk_question question; /* for block status */
@@ -53,8 +55,8 @@ struct pass_budget {
     uint32_t unit; /* of data that one request may have */
 };
 
-/* Takes FD over. NULL after mover_fail. */
-struct pass *pass_new(struct mover *mover, struct request_table *requests,
+/* Takes FD over. STALE, which may be NULL, must outlive it. NULL after mover_fail. */
+struct pass *pass_new(struct mover *mover, struct request_table *requests, struct stale_map *stale,
                       const struct order_disk *disk, const struct order_pass *order, int fd);
 /* Closes the connection. Only a pass that is idle may be freed: the others' requests point to
  * it. */

@@ -1,6 +1,7 @@
 #include "disk_source.h"
 #include "disk_inbox.h"
 #include "disk_pass.h"
+#include "disk_verify.h"
 #include "window.h"
 
 #include <poll.h>
@@ -23,9 +24,10 @@ struct disk_source {
     struct disk_inbox inbox;
     pthread_t thread;
     struct request_table requests;
-    struct window window;  /* for the bytes of all passes */
-    uint64_t acknowledged; /* bytes that count for it */
-    unsigned resumes;      /* RESUMEs to obey when the answers that came before are taken in */
+    struct disk_verify *verify; /* NULL without ORDER_FLAG_VERIFY */
+    struct window window;       /* for the bytes of all passes */
+    uint64_t acknowledged;      /* bytes that count for it */
+    unsigned resumes;           /* RESUMEs to obey when the answers that came before are taken in */
     bool disk_known[ORDERS_MAX_DISKS];
     struct order_disk disks[ORDERS_MAX_DISKS];
     struct pass *passes;
@@ -63,6 +65,33 @@ static bool disk_is_busy(const struct disk_source *source, uint32_t disk)
     return false;
 }
 
+static bool order_disk(struct disk_source *source, const struct order_disk *order)
+{
+    source->disk_known[order->disk] = true;
+    source->disks[order->disk] = *order;
+    return source->verify == NULL || disk_verify_add(source->verify, order);
+}
+
+static bool order_verify(struct disk_source *source)
+{
+    const char *why = NULL;
+
+    if (source->verify == NULL) {
+        why = "BEGIN did not say that there would be one";
+    } else if (count_passes(source, true) > 0) {
+        why = "a pass still runs";
+    }
+    if (why != NULL) {
+        return mover_fail(source->mover, "orders", "VERIFY: %s", why);
+    }
+    return disk_verify_freeze(source->verify);
+}
+
+static struct stale_map *stale_of(struct disk_source *source, uint32_t disk)
+{
+    return source->verify != NULL ? disk_verify_stale(source->verify, disk) : NULL;
+}
+
 static bool order_pass(struct disk_source *source, const struct order_pass *order, int fd)
 {
     struct pass *pass;
@@ -84,7 +113,8 @@ static bool order_pass(struct disk_source *source, const struct order_pass *orde
         return mover_fail(source->mover, "orders", "PASS %u of disk %u: %s", order->pass,
                           order->disk, why);
     }
-    pass = pass_new(source->mover, &source->requests, &source->disks[order->disk], order, fd);
+    pass = pass_new(source->mover, &source->requests, stale_of(source, order->disk),
+                    &source->disks[order->disk], order, fd);
     if (pass == NULL) {
         return false;
     }
@@ -97,10 +127,19 @@ static bool order_release(struct disk_source *source, const struct order_pass *o
 {
     struct pass **place = find_pass(source, order->disk, order->pass);
     struct pass *pass = *place;
+    const char *why = NULL;
 
-    if (pass == NULL || pass_is_running(pass)) {
+    if (pass == NULL) {
+        why = "there is none";
+    } else if (pass_is_running(pass)) {
+        why = "it still runs";
+    } else if (order->pass == 0 && source->verify != NULL &&
+               disk_verify_needs(source->verify, order->disk)) {
+        why = "the disk is not verified yet";
+    }
+    if (why != NULL) {
         return mover_fail(source->mover, "orders", "RELEASE of pass %u of disk %u: %s", order->pass,
-                          order->disk, pass == NULL ? "there is none" : "it still runs");
+                          order->disk, why);
     }
     *place = pass->next;
     pass_free(pass);
@@ -111,13 +150,13 @@ static bool obey(struct disk_source *source, const struct order *order, int fd)
 {
     switch (order->type) {
     case ORDER_DISK:
-        source->disk_known[order->disk.disk] = true;
-        source->disks[order->disk.disk] = order->disk;
-        return true;
+        return order_disk(source, &order->disk);
     case ORDER_PASS:
         return order_pass(source, &order->pass, fd);
     case ORDER_RELEASE:
         return order_release(source, &order->pass);
+    case ORDER_VERIFY:
+        return order_verify(source);
     case ORDER_RESUME:
         source->resumes++;
         return true;
@@ -127,20 +166,47 @@ static bool obey(struct disk_source *source, const struct order *order, int fd)
     }
 }
 
-static bool take_done(struct disk_source *source, const struct frame_done *done)
+/* The bulk pass tells the comparison its connection, and every pass that there is something new. */
+static void pass_may_be_over(struct disk_source *source, const struct pass *pass)
 {
-    struct request *request = request_find(&source->requests, done->request);
+    struct pass *bulk = *find_pass(source, pass->order.disk, 0);
 
-    if (request == NULL) {
-        return mover_fail(source->mover, "protocol",
-                          "the peer answered request %llu, which was never sent or was answered",
-                          (unsigned long long)done->request);
+    if (source->verify != NULL && bulk != NULL && !pass_is_running(pass)) {
+        disk_verify_pass_over(source->verify, pass->order.disk, bulk->link);
     }
+}
+
+static bool take_done(struct disk_source *source, struct request *request,
+                      const struct frame_done *done)
+{
+    struct pass *pass = request->pass;
+
     if (request->length > 0) {
         source->acknowledged += request->length;
         window_received(&source->window, mover_now_us(), request->sent_us, source->acknowledged);
     }
-    return pass_request_done(request->pass, request, done->status);
+    if (!pass_request_done(pass, request, done->status)) {
+        return false;
+    }
+    pass_may_be_over(source, pass);
+    return true;
+}
+
+/* A DONE or a DIGEST. */
+static bool take_answer(struct disk_source *source, const struct work *answer)
+{
+    bool is_digest = answer->type == FRAME_DIGEST;
+    uint64_t id = is_digest ? answer->digest.request : answer->done.request;
+    struct request *request = request_find(&source->requests, id);
+
+    /* Only a VERIFY belongs to no pass. */
+    if (request == NULL || is_digest != (request->pass == NULL)) {
+        return mover_fail(source->mover, "protocol",
+                          "the peer answered request %llu, which was never sent or was answered",
+                          (unsigned long long)id);
+    }
+    return is_digest ? disk_verify_answer(source->verify, request, &answer->digest)
+                     : take_done(source, request, &answer->done);
 }
 
 static bool take_inbox(struct disk_source *source)
@@ -159,7 +225,7 @@ static bool take_inbox(struct disk_source *source)
         order = next;
     }
     while ((work = work_list_take(&arrived)) != NULL) {
-        is_good = is_good && take_done(source, &work->done);
+        is_good = is_good && take_answer(source, work);
         work_unref(work);
     }
     return is_good;
@@ -177,9 +243,14 @@ static void send_again(struct disk_source *source)
     }
     outbox_drop(outbox, FRAME_EXTENT);
     outbox_drop(outbox, FRAME_FLUSH);
+    outbox_drop(outbox, FRAME_VERIFY);
     window_restart(&source->window);
     while ((request = request_next_sent(&source->requests, &position)) != NULL) {
-        pass_send_again(request->pass, request);
+        if (request->pass != NULL) {
+            pass_send_again(request->pass, request);
+        } else {
+            outbox_put(outbox, work_ref(request->work));
+        }
     }
     mover_resumed(source->mover, RESUME_DISK, source->resumes);
     source->resumes = 0;
@@ -208,8 +279,8 @@ static bool go_on(struct disk_source *source)
         atomic_store_explicit(&source->mover->disk_full, false, memory_order_relaxed);
         return true;
     }
-    /* One request of each share is kept for the flush. */
-    budget.requests = REQUESTS_MAX / running - 1;
+    /* One request of each share is kept for the flush, and some for comparisons. */
+    budget.requests = (REQUESTS_MAX - COMPARISONS_MAX) / running - 1;
     budget.bytes = window_limit(&source->window) / running;
     budget.unit = window_unit(&source->window, UNIT_MIN, WORK_UNIT_MAX);
     for (struct pass *pass = source->passes; pass != NULL; pass = pass->next) {
@@ -226,14 +297,27 @@ static bool go_on(struct disk_source *source)
     return true;
 }
 
-/* An idle pass is not polled: QEMU may end that connection whenever it likes. */
+/* Whether its connection is of interest. An idle one is not polled: QEMU may end it whenever it
+ * likes. */
+static bool is_polled(const struct disk_source *source, const struct pass *pass)
+{
+    return pass_is_running(pass) || (pass->order.pass == 0 && source->verify != NULL &&
+                                     disk_verify_reads(source->verify, pass->order.disk));
+}
+
+static bool turn(struct disk_source *source, struct pass *pass, short revents)
+{
+    return pass_is_running(pass) ? pass_turn(pass, revents)
+                                 : disk_verify_turn(source->verify, pass->order.disk, revents);
+}
+
 static nfds_t prepare_poll(struct disk_source *source)
 {
     nfds_t count = 1;
 
     source->fds[0] = (struct pollfd){.fd = source->inbox.waker.fd, .events = POLLIN};
     for (struct pass *pass = source->passes; pass != NULL; pass = pass->next) {
-        if (!pass_is_running(pass)) {
+        if (!is_polled(source, pass)) {
             continue;
         }
         source->fds[count] = disk_link_poll(pass->link);
@@ -256,13 +340,14 @@ static void *run(void *argument)
         }
         for (nfds_t i = 1; i < count && is_good; i++) {
             if (source->fds[i].revents != 0) {
-                is_good = pass_turn(source->polled[i], source->fds[i].revents);
+                is_good = turn(source, source->polled[i], source->fds[i].revents);
             }
         }
         is_good = is_good && take_inbox(source);
         if (is_good) {
             send_again(source);
-            is_good = go_on(source);
+            is_good =
+                go_on(source) && (source->verify == NULL || disk_verify_go_on(source->verify));
         }
     }
     return NULL;
@@ -283,6 +368,12 @@ struct disk_source *disk_source_start(struct mover *mover)
     source->mover = mover;
     request_table_init(&source->requests);
     window_init(&source->window, &bounds);
+    if ((mover->settings.flags & ORDER_FLAG_VERIFY) != 0) {
+        source->verify = disk_verify_new(mover, &source->requests);
+        if (source->verify == NULL) {
+            return NULL;
+        }
+    }
     if (!mover_start_thread(mover, &source->thread, "disk", run, source)) {
         return NULL;
     }

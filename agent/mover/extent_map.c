@@ -3,9 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* NBD protocol, "Metadata querying": base:allocation has bit 0 for a hole and bit 1 for "reads as
- * zero". Only the latter tells what a guest reads there: a hole without it is read as data is. */
-#define ALLOCATION_ZERO 2u
 /* QEMU docs/interop/nbd.txt: bit 0 of a qemu:dirty-bitmap context. */
 #define BITMAP_DIRTY 1u
 
@@ -113,7 +110,8 @@ bool extent_map_add(struct extent_map *map, uint64_t offset, uint64_t limit,
             break;
         }
         if (dirty == NULL || (cursor_flags(&d) & BITMAP_DIRTY) != 0) {
-            if (!append(map, offset + *covered, step, (cursor_flags(&a) & ALLOCATION_ZERO) != 0)) {
+            if (!append(map, offset + *covered, step,
+                        (cursor_flags(&a) & BLOCK_STATUS_ZERO) != 0)) {
                 return false;
             }
         }

@@ -24,6 +24,10 @@ struct extent_map {
     uint64_t data_bytes, zero_bytes; /* still to do */
 };
 
+/* NBD protocol, "Metadata querying": base:allocation has bit 0 for a hole and bit 1 for "reads as
+ * zero". Only the latter tells what a guest reads there: a hole without it is read as data is. */
+#define BLOCK_STATUS_ZERO 2u
+
 /* One context's answer: COUNT pairs of length and flags, from the offset asked for on. */
 struct block_status {
     uint32_t *entries;

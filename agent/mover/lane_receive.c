@@ -220,6 +220,39 @@ static enum lane_step receive_done(struct lane *lane)
     return LANE_MOVED;
 }
 
+static enum lane_step receive_verify(struct lane *lane)
+{
+    struct work *work = work_new(FRAME_VERIFY, 0);
+    enum frame_verdict verdict;
+
+    if (work == NULL) {
+        return out_of_memory(lane);
+    }
+    verdict = frame_verify_decode(lane->body, lane->header.length, &work->verify);
+    if (verdict != FRAME_OK) {
+        work_unref(work);
+        return refuse(lane, FRAME_VERIFY, frame_verdict_text(verdict));
+    }
+    return deliver_to_disk(lane, work);
+}
+
+static enum lane_step receive_digest(struct lane *lane)
+{
+    struct work *work = work_new(FRAME_DIGEST, 0);
+    enum frame_verdict verdict;
+
+    if (work == NULL) {
+        return out_of_memory(lane);
+    }
+    verdict = frame_digest_decode(lane->body, lane->header.length, &work->digest);
+    if (verdict != FRAME_OK) {
+        work_unref(work);
+        return refuse(lane, FRAME_DIGEST, frame_verdict_text(verdict));
+    }
+    disk_source_put(lane->mover->disk_source, work);
+    return LANE_MOVED;
+}
+
 static enum lane_step receive_fail(struct lane *lane)
 {
     char text[FRAME_FAIL_TEXT_MAX + 1];
@@ -273,6 +306,16 @@ static enum lane_step receive_frame(struct lane *lane)
     case FRAME_FLUSH:
         if (!is_source) {
             return receive_flush(lane);
+        }
+        break;
+    case FRAME_VERIFY:
+        if (!is_source) {
+            return receive_verify(lane);
+        }
+        break;
+    case FRAME_DIGEST:
+        if (is_source) {
+            return receive_digest(lane);
         }
         break;
     case FRAME_MESSAGE:

@@ -94,6 +94,14 @@ static void put_frame(struct lane *lane, const struct work *work)
         frame_done_encode(&work->done, body_at(lane));
         close_frame(lane, FRAME_DONE, FRAME_DONE_FIXED);
         return;
+    case FRAME_VERIFY:
+        frame_verify_encode(&work->verify, body_at(lane));
+        close_frame(lane, FRAME_VERIFY, FRAME_VERIFY_FIXED);
+        return;
+    case FRAME_DIGEST:
+        frame_digest_encode(&work->digest, body_at(lane));
+        close_frame(lane, FRAME_DIGEST, FRAME_DIGEST_FIXED);
+        return;
     case FRAME_FAIL:
         put_fail(lane, work);
         return;

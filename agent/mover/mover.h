@@ -4,7 +4,8 @@
  * afterwards the settings do not change and everything else is safe from any thread.
  *
  *   main thread     orders in, reports out, samples: main.c, order.c, report.c
- *   disk thread     NBD connections of all disks: disk_source.c, disk_pass.c; disk_destination.c
+ *   disk thread     NBD connections of all disks: disk_source.c, disk_pass.c, disk_verify.c;
+ *                   disk_destination.c
  *   memory thread   the QEMU stream: memory_source.c; memory_destination.c
  *   lane threads    a TLS connection each, compression, hashes of extents: lane*.c
  *
@@ -32,6 +33,8 @@ struct counters {
     _Atomic uint64_t resent_bytes;
     _Atomic uint64_t pages, zero_pages, page_bytes;
     _Atomic uint64_t pass_left[ORDERS_MAX_DISKS], pass_reached[ORDERS_MAX_DISKS];
+    _Atomic uint64_t compared_bytes, reread_bytes, comparing_us, uncompared_bytes;
+    atomic_bool comparing;
     _Atomic uint32_t stream_phase;
 };
 

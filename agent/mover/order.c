@@ -29,6 +29,7 @@ static const struct order_rule {
     [ORDER_QUIESCE] = {"QUIESCE", false, true, false, false},
     [ORDER_RESUME] = {"RESUME", true, true, false, false},
     [ORDER_LEFT] = {"LEFT", true, false, false, false},
+    [ORDER_VERIFY] = {"VERIFY", true, false, false, false},
 };
 
 #define RULE_COUNT (sizeof rules / sizeof rules[0])
@@ -79,7 +80,7 @@ static const char *check_begin(const struct order_begin *begin)
         (begin->in_flight_ms < 1 || begin->in_flight_ms > ORDERS_MAX_IN_FLIGHT_MS)) {
         return "in-flight time out of range";
     }
-    if ((begin->flags & ~ORDER_FLAG_HOLD_LAST) != 0) {
+    if ((begin->flags & ~(ORDER_FLAG_HOLD_LAST | ORDER_FLAG_VERIFY)) != 0) {
         return "unknown flags";
     }
     return NULL;
@@ -193,6 +194,7 @@ static bool obey(struct mover *mover, const struct order *order, int fd)
     case ORDER_PASS:
     case ORDER_RELEASE:
     case ORDER_QUIESCE:
+    case ORDER_VERIFY:
         return is_source ? disk_source_order(mover->disk_source, order, fd)
                          : disk_destination_order(mover->disk_destination, order, fd);
     case ORDER_RESUME:

@@ -13,6 +13,8 @@
  *     | -- PASS{disk, pass, context} + NBD --->  |  reads extents, sends them, then a FLUSH
  *     | <-------- PASS_DONE{disk, pass, ...} --  |  all acknowledged and flushed over there
  *     | -- RELEASE{disk, pass} --------------->  |  QEMU has deleted the export: close it
+ *     | -- VERIFY ---------------------------->  |  all passes are done, the guest stands still:
+ *     | <------------------- VERIFIED{...} ----  |  compares the disks; see below
  *     | -- MEMORY + stream socket ------------>  |  reads until EOF
  *     | -- HOLD{pages} ----------------------->  |  stop reading at so many page records
  *     | <---------------------- HELD{pages} ---  |
@@ -21,7 +23,7 @@
  *     |                                          |  disks get the link in proportion
  *     | <--------- MEMORY_DONE{bytes, hash} ---  |  EOF seen, all RECEIVED by the other side
  *     | <---------------------- SAMPLE{...} ---  |  every 100 ms from BEGIN on, and before
- *     |                                          |  PASS_DONE and MEMORY_DONE
+ *     |                                          |  PASS_DONE, VERIFIED and MEMORY_DONE
  *
  *   daemon                                     destination mover
  *     | -- BEGIN ----------------------------->  |
@@ -65,6 +67,15 @@
  * first copy. The destination writes a request that comes again once more (the same bytes, in the
  * same pass), and drops what comes again of the stream.
  *
+ * With flag ORDER_FLAG_VERIFY a source mover compares the disks with the destination's, by digests
+ * that both sides make of what they read back from their QEMUs (SPEC.md §6), over the connection of
+ * the bulk pass. Each time that a pass of a disk is done it begins with what was sent since it was
+ * last compared, at first with everything. What differs then may be what the guest has just
+ * written, and is compared again after the next pass. SAMPLE tells how far it is. VERIFY, once,
+ * when all passes are done and the guest stands still, makes it compare what is left, and now a
+ * difference is one: VERIFIED names them. When very much differs it stops early. The mover has not
+ * failed then; what follows is the daemon's decision. RELEASE of a bulk pass must not come before.
+ *
  * With flag ORDER_FLAG_HOLD_LAST (tests) a source mover keeps back the stream's last segment (all
  * that came since the last full one when EOF is seen), says LAST_HELD and waits for GO.
  */
@@ -82,6 +93,7 @@
 #define ORDERS_ID_SIZE 32
 #define ORDERS_CONTEXT_SIZE 256
 #define ORDERS_HASH_SIZE 16
+#define ORDERS_MAX_DIFFERENCES 8
 
 enum order_type {
     ORDER_BEGIN = 1,
@@ -95,11 +107,13 @@ enum order_type {
     ORDER_QUIESCE,
     ORDER_RESUME, /* no fields, no descriptor */
     ORDER_LEFT,
+    ORDER_VERIFY, /* no fields, no descriptor */
 };
 
 enum order_role { ORDER_SOURCE = 1, ORDER_DESTINATION = 2 };
 
 #define ORDER_FLAG_HOLD_LAST 1u
+#define ORDER_FLAG_VERIFY 2u /* source */
 
 struct order_begin {
     enum order_role role;
@@ -169,6 +183,7 @@ enum report_type {
     REPORT_RESUMED, /* no fields */
     REPORT_SAMPLE,
     REPORT_FAILED,
+    REPORT_VERIFIED,
 };
 
 struct report_lane {
@@ -188,6 +203,18 @@ struct report_pass {
 struct report_memory {
     uint64_t bytes; /* HELD: page records read so far */
     uint8_t hash[ORDERS_HASH_SIZE];
+};
+
+struct report_difference {
+    uint32_t disk;
+    uint64_t offset, length; /* bytes; of blocks that hold a difference */
+};
+
+struct report_verified {
+    uint64_t different_bytes; /* 0: both sides are equal */
+    uint32_t count;           /* of RUNS, which are in order */
+    bool more;                /* there are others beyond these, or may be: it stopped early */
+    struct report_difference runs[ORDERS_MAX_DIFFERENCES];
 };
 
 /* Everything counted since BEGIN, over all lanes that there were. What is said to be sent or taken
@@ -212,7 +239,12 @@ struct report_sample {
     /* The disk's running pass, or the last that ran: all that it has to do below this offset has been
      * acknowledged (source). 0 before there was one. */
     uint64_t pass_reached[ORDERS_MAX_DISKS];
-    uint32_t stream_phase; /* enum stream_phase of protocol/stream_cutter.h */
+    /* With ORDER_FLAG_VERIFY, else 0. Compared, some of it more than once; what of that was read
+     * (the rest are holes); the time in which comparisons were under way. */
+    uint64_t compared_bytes, reread_bytes, comparing_us;
+    uint64_t uncompared_bytes; /* still to be compared, or compared again */
+    bool comparing;            /* a disk has not been compared since its last pass */
+    uint32_t stream_phase;     /* enum stream_phase of protocol/stream_cutter.h */
     uint64_t rss_bytes;
 };
 
@@ -229,6 +261,7 @@ struct report {
         struct report_lane lane;
         struct report_pass pass;
         struct report_memory memory;
+        struct report_verified verified;
         struct report_sample sample;
         struct report_failure failure;
     };

@@ -117,7 +117,8 @@ enum reporter_step reporter_flush(struct reporter *reporter, int fd, void (*befo
     while ((node = first_of(reporter)) != NULL) {
         enum reporter_step step;
 
-        if (node->report.type == REPORT_PASS_DONE || node->report.type == REPORT_MEMORY_DONE) {
+        if (node->report.type == REPORT_PASS_DONE || node->report.type == REPORT_MEMORY_DONE ||
+            node->report.type == REPORT_VERIFIED) {
             before(context);
         }
         step = report_send(fd, &node->report);

@@ -38,8 +38,8 @@ enum reporter_step {
 
 /* Main thread. Sends one report on FD without blocking. */
 enum reporter_step report_send(int fd, const struct report *report);
-/* Main thread. Sends what waits. BEFORE, called ahead of each PASS_DONE and MEMORY_DONE, sends a
- * fresh SAMPLE, so that the daemon has the figures that belong to it. */
+/* Main thread. Sends what waits. BEFORE, called ahead of each PASS_DONE, VERIFIED and MEMORY_DONE,
+ * sends a fresh SAMPLE, so that the daemon has the figures that belong to it. */
 enum reporter_step reporter_flush(struct reporter *reporter, int fd, void (*before)(void *context),
                                   void *context);
 

@@ -1,7 +1,7 @@
 /*
  * The requests of a source's disks that are on their way: each extent or flush from the moment its
- * read begins until the destination's DONE. Their number bounds what a source keeps in memory and
- * what waits at the destination.
+ * read begins until the destination's DONE, and each VERIFY until its DIGEST. Their
+ * number bounds what a source keeps in memory and what waits at the destination.
  *
  * Pure; the disk thread.
  */
@@ -22,9 +22,10 @@
 struct pass;
 
 struct request {
-    struct disk_task task; /* the NBD read; first, so that a completed task is its request */
-    struct pass *pass;
-    uint64_t id; /* on the wire; 0 while the slot is free */
+    struct disk_task task; /* the NBD read of an extent; first, so that a completed task is its
+                              request */
+    struct pass *pass;     /* NULL: of a VERIFY, which is no part of a pass */
+    uint64_t id;           /* on the wire; 0 while the slot is free */
     uint64_t offset;
     uint32_t length;   /* of the data; 0 for a zero extent or a flush */
     bool sent;         /* DONE may come */

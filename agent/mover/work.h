@@ -38,6 +38,8 @@ struct work {
         struct frame_extent extent;
         struct frame_flush flush;
         struct frame_done done;
+        struct frame_verify verify;
+        struct frame_digest digest;
     };
     /* The raw bytes of a segment or data extent, or the sentence of a FAIL; NULL when there are
      * none. DATA points into BLOCK, which is what free() gets. */

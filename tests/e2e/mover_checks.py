@@ -1,11 +1,12 @@
 """What the tests of the movers have in common: the list of them, checks with a sentence, the usual steps, and the loop that
-runs them. Used by test_mover.py and mover_resume.py."""
+runs them. Used by test_mover.py, mover_resume.py and mover_verify.py."""
 import os
 import sys
 import time
 import traceback
 
-from mover_lab import (DISK, MEMORY, MEMORY_DONE, PASS, PASS_DONE, QUIESCE, QUIESCED, Drain, Failed, Feeder, Lab, run)
+from mover_lab import (DISK, LANE, LANE_UP, MEMORY, MEMORY_DONE, PASS, PASS_DONE, QUIESCE, QUIESCED, Drain, Failed, Feeder,
+                       Lab, LyingPeer, run, tcp_pair)
 
 MIB = 1 << 20
 TESTS = []
@@ -80,6 +81,16 @@ def memory_arrives(source, destination, drain, stream):
     equal(bytes(sent.hash), bytes(got.hash), "the destination's hash")
     if drain.wait() != stream:
         raise Failed('the stream that arrived differs')
+
+
+def lying_peer(destination):
+    """One lane, whose other end says what the test likes."""
+    a, b = tcp_pair()
+    secrets = dict(index=0, ticket=os.urandom(16), key=os.urandom(32))
+    destination.order(LANE, b.detach(), **secrets)
+    liar = LyingPeer(a, secrets['ticket'], secrets['key'])
+    destination.wait(LANE_UP)
+    return liar
 
 
 def find_binary(arguments, usage):

@@ -1,6 +1,6 @@
 """A laboratory for two watari-movers: the daemons' end of both, lanes over loopback TCP, NBD servers, a peer that lies.
 
-Used by test_mover.py and mover_resume.py. The structs are those of agent/mover/orders.h, laid out by ctypes as the C
+Used by test_mover.py, mover_resume.py and mover_verify.py. The structs are those of agent/mover/orders.h, laid out by ctypes as the C
 compiler does it."""
 import array
 import ctypes
@@ -22,14 +22,15 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from lab.qmp import Qmp  # noqa: E402  # the path comes first
 
 MAX_DISKS = 64
+MAX_DIFFERENCES = 8
 LEVEL_OFF, LEVEL_AUTO = -2**31, 2**31 - 1
-HOLD_LAST = 1
+HOLD_LAST, VERIFIES = 1, 2
 SOURCE, DESTINATION = 1, 2
 
-(BEGIN, LANE, DISK, PASS, RELEASE, MEMORY, HOLD, GO, QUIESCE, RESUME, LEFT) = range(1, 12)
-(LANE_UP, LANE_LOST, PASS_DONE, HELD, LAST_HELD, MEMORY_DONE, QUIESCED, RESUMED, SAMPLE, FAILED) = range(1, 11)
+(BEGIN, LANE, DISK, PASS, RELEASE, MEMORY, HOLD, GO, QUIESCE, RESUME, LEFT, VERIFY) = range(1, 13)
+(LANE_UP, LANE_LOST, PASS_DONE, HELD, LAST_HELD, MEMORY_DONE, QUIESCED, RESUMED, SAMPLE, FAILED, VERIFIED) = range(1, 12)
 REPORT_NAMES = ['', 'LANE_UP', 'LANE_LOST', 'PASS_DONE', 'HELD', 'LAST_HELD', 'MEMORY_DONE', 'QUIESCED', 'RESUMED',
-                'SAMPLE', 'FAILED']
+                'SAMPLE', 'FAILED', 'VERIFIED']
 # Not in Python's socket module.
 SO_ATTACH_FILTER = 26
 
@@ -87,7 +88,17 @@ class ReportSample(ctypes.Structure):
     _fields_ = [(name, u64) for name in (
         'wire_sent wire_received disk_bytes disk_acknowledged disk_zero_bytes disk_wire_bytes stream_bytes '
         'stream_acknowledged stream_wire_bytes resent_bytes pages zero_pages page_bytes').split()] + [
-            ('pass_left', u64 * MAX_DISKS), ('pass_reached', u64 * MAX_DISKS), ('stream_phase', u32), ('rss_bytes', u64)]
+            ('pass_left', u64 * MAX_DISKS), ('pass_reached', u64 * MAX_DISKS), ('compared_bytes', u64), ('reread_bytes', u64),
+            ('comparing_us', u64), ('uncompared_bytes', u64), ('comparing', ctypes.c_bool), ('stream_phase', u32),
+            ('rss_bytes', u64)]
+
+
+class Difference(ctypes.Structure):
+    _fields_ = [('disk', u32), ('offset', u64), ('length', u64)]
+
+
+class ReportVerified(ctypes.Structure):
+    _fields_ = [('different_bytes', u64), ('count', u32), ('more', ctypes.c_bool), ('runs', Difference * MAX_DIFFERENCES)]
 
 
 class ReportFailure(ctypes.Structure):
@@ -96,7 +107,7 @@ class ReportFailure(ctypes.Structure):
 
 class ReportBody(ctypes.Union):
     _fields_ = [('lane', ReportLane), ('passing', ReportPass), ('memory', ReportMemory), ('sample', ReportSample),
-                ('failure', ReportFailure)]
+                ('failure', ReportFailure), ('verified', ReportVerified)]
 
 
 class Report(ctypes.Structure):

@@ -11,9 +11,10 @@ import sys
 import time
 
 import mover_lab
-import mover_resume  # its tests are run with those of this file
-from mover_checks import (MIB, allocated, carry_memory, contains, copy, disk_pair, equal, fails, make_source_image,
-                          memory_arrives, quiesce, run_all, test)
+import mover_resume  # its tests are run with those of this file, as are those of mover_verify
+import mover_verify
+from mover_checks import (MIB, allocated, carry_memory, contains, copy, disk_pair, equal, fails, lying_peer,
+                          make_source_image, memory_arrives, quiesce, run_all, test)
 from mover_lab import (DISK, GO, HELD, HOLD, HOLD_LAST, LANE, LANE_LOST, LANE_UP, LAST_HELD, LEFT, LEVEL_OFF, MEMORY,
                        MEMORY_DONE, PASS, PASS_DONE, QUIESCE, RELEASE, DESTINATION, SOURCE, Drain, Failed, Feeder,
                        LyingPeer, Proxy, qemu_stream, run, tcp_pair)
@@ -425,16 +426,6 @@ def end_of(stream, sequence=1):
     library.XXH3_128bits.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
     value = library.XXH3_128bits(stream, len(stream))
     return END, struct.pack('>QQQQ', sequence, len(stream), value.high, value.low)
-
-
-def lying_peer(destination):
-    """One lane, whose other end says what the test likes."""
-    a, b = tcp_pair()
-    secrets = dict(index=0, ticket=os.urandom(16), key=os.urandom(32))
-    destination.order(LANE, b.detach(), **secrets)
-    liar = LyingPeer(a, secrets['ticket'], secrets['key'])
-    destination.wait(LANE_UP)
-    return liar
 
 
 @test

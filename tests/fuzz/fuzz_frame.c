@@ -84,6 +84,27 @@ static void done_check(const uint8_t *body, uint32_t length)
     }
 }
 
+static void verify_check(const uint8_t *body, uint32_t length)
+{
+    struct frame_verify verify;
+    uint8_t again[FRAME_VERIFY_FIXED];
+    if (frame_verify_decode(body, length, &verify) == FRAME_OK) {
+        frame_verify_encode(&verify, again);
+        assert(memcmp(again, body, sizeof again) == 0);
+        assert(verify.length >= 1 && verify.length <= FRAME_VERIFY_MAX);
+    }
+}
+
+static void digest_check(const uint8_t *body, uint32_t length)
+{
+    struct frame_digest digest;
+    uint8_t again[FRAME_DIGEST_FIXED];
+    if (frame_digest_decode(body, length, &digest) == FRAME_OK) {
+        frame_digest_encode(&digest, again);
+        assert(memcmp(again, body, sizeof again) == 0);
+    }
+}
+
 static void body_check(enum frame_type type, const uint8_t *body, uint32_t length)
 {
     switch (type) {
@@ -105,6 +126,12 @@ static void body_check(enum frame_type type, const uint8_t *body, uint32_t lengt
         return;
     case FRAME_DONE:
         done_check(body, length);
+        return;
+    case FRAME_VERIFY:
+        verify_check(body, length);
+        return;
+    case FRAME_DIGEST:
+        digest_check(body, length);
         return;
     case FRAME_MESSAGE:
     case FRAME_FAIL:

@@ -60,6 +60,7 @@ static void each_type_has_its_connection_and_its_lengths(void **state)
         {FRAME_CHECKPOINT, FRAME_ON_LANE, 32, 32},     {FRAME_END, FRAME_ON_LANE, 32, 32},
         {FRAME_RECEIVED, FRAME_ON_LANE, 16, 16},       {FRAME_EXTENT, FRAME_ON_LANE, 32, 1048640},
         {FRAME_FLUSH, FRAME_ON_LANE, 16, 16},          {FRAME_DONE, FRAME_ON_LANE, 16, 16},
+        {FRAME_VERIFY, FRAME_ON_LANE, 24, 24},         {FRAME_DIGEST, FRAME_ON_LANE, 32, 32},
         {FRAME_FAIL, FRAME_ON_LANE, 1, 512},
     };
     for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++) {
@@ -306,6 +307,59 @@ static void flushes_and_answers_come_back_as_they_were(void **state)
     assert_int_equal(frame_done_decode(body, sizeof body, &done_read), FRAME_BAD_FIELD);
 }
 
+static void a_question_to_verify_comes_back_as_it_was(void **state)
+{
+    (void)state;
+    uint8_t body[FRAME_VERIFY_FIXED];
+    const struct frame_verify most = {
+        .request = UINT64_MAX, .offset = 1ull << 62, .length = FRAME_VERIFY_MAX, .disk = 63};
+    struct frame_verify verify = most, read;
+    frame_verify_encode(&verify, body);
+    assert_int_equal(frame_verify_decode(body, sizeof body, &read), FRAME_OK);
+    assert_int_equal(read.request, UINT64_MAX);
+    assert_int_equal(read.offset, 1ull << 62);
+    assert_int_equal(read.length, FRAME_VERIFY_MAX);
+    assert_int_equal(read.disk, 63);
+    assert_int_equal(frame_verify_decode(body, 23, &read), FRAME_TOO_SHORT);
+    assert_int_equal(frame_verify_decode(body, 25, &read), FRAME_TOO_LONG);
+    body[23] = 1;
+    assert_int_equal(frame_verify_decode(body, sizeof body, &read), FRAME_BAD_FIELD);
+    verify.length = 0;
+    frame_verify_encode(&verify, body);
+    assert_int_equal(frame_verify_decode(body, sizeof body, &read), FRAME_BAD_FIELD);
+    verify.length = FRAME_VERIFY_MAX + 1;
+    frame_verify_encode(&verify, body);
+    assert_int_equal(frame_verify_decode(body, sizeof body, &read), FRAME_BAD_FIELD);
+    verify = most;
+    verify.offset = INT64_MAX - FRAME_VERIFY_MAX + 1;
+    frame_verify_encode(&verify, body);
+    assert_int_equal(frame_verify_decode(body, sizeof body, &read), FRAME_BAD_FIELD);
+}
+
+static void a_digest_comes_back_as_it_was(void **state)
+{
+    (void)state;
+    uint8_t body[FRAME_DIGEST_FIXED];
+    struct frame_digest digest = {.request = 79, .hash = {"sixteen bytes..."}}, read;
+    frame_digest_encode(&digest, body);
+    assert_int_equal(frame_digest_decode(body, sizeof body, &read), FRAME_OK);
+    assert_int_equal(read.request, 79);
+    assert_int_equal(read.status, 0);
+    assert_memory_equal(read.hash.bytes, digest.hash.bytes, sizeof read.hash.bytes);
+    assert_int_equal(frame_digest_decode(body, 31, &read), FRAME_TOO_SHORT);
+    assert_int_equal(frame_digest_decode(body, 33, &read), FRAME_TOO_LONG);
+    put32(body + 8, 5); /* failed, and a hash all the same */
+    assert_int_equal(frame_digest_decode(body, sizeof body, &read), FRAME_BAD_FIELD);
+    memset(body + 16, 0, 16);
+    assert_int_equal(frame_digest_decode(body, sizeof body, &read), FRAME_OK);
+    assert_int_equal(read.status, 5);
+    put32(body + 8, 4096);
+    assert_int_equal(frame_digest_decode(body, sizeof body, &read), FRAME_BAD_FIELD);
+    put32(body + 8, 0);
+    body[12] = 1;
+    assert_int_equal(frame_digest_decode(body, sizeof body, &read), FRAME_BAD_FIELD);
+}
+
 static void types_and_verdicts_have_words_for_a_log(void **state)
 {
     (void)state;
@@ -329,6 +383,8 @@ int main(void)
         cmocka_unit_test(a_zero_extent_has_no_payload_codec_or_hash),
         cmocka_unit_test(a_data_extent_outside_its_ranges_is_refused),
         cmocka_unit_test(flushes_and_answers_come_back_as_they_were),
+        cmocka_unit_test(a_question_to_verify_comes_back_as_it_was),
+        cmocka_unit_test(a_digest_comes_back_as_it_was),
         cmocka_unit_test(types_and_verdicts_have_words_for_a_log),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
