@@ -95,6 +95,9 @@ static void add_disk(struct text *text, const json_t *disk)
         add_part(text, "disk %s of %s", units_size(done, bytes(disk, "done")),
                  units_size(total, bytes(disk, "total")));
     }
+    if (bytes(disk, "uncompared") > 0) {
+        add_part(text, "%s to be compared", units_size(done, bytes(disk, "uncompared")));
+    }
 }
 
 static void add_memory(struct text *text, const json_t *memory)

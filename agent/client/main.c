@@ -27,7 +27,7 @@ static const struct command commands[] = {
     {"migrate", command_migrate,
      "migrate VM --to PEER [--mode auto|live|quick] [--max-downtime TIME]\n"
      "         [--max-quick-downtime TIME] [--compress auto|off|LEVEL] [--lanes N]\n"
-     "         [--disk DEV=POOL|PATH]... [--reconnect-timeout TIME] [--detach]",
+     "         [--disk DEV=POOL|PATH]... [--verify] [--reconnect-timeout TIME] [--detach]",
      "Moves a running VM, its memory and its disks, to a peer",
      "VM is a name, a pid or a QMP socket path; PEER a trusted name. TIME has a unit: 300ms, 30s, "
      "5min.\n"
@@ -38,6 +38,7 @@ static const struct command commands[] = {
      "  --lanes              connections that carry data\n"
      "  --disk               where the disk DEV goes: a pool of the peer, or a path in one; may "
      "repeat\n"
+     "  --verify             read the disks back at both hosts and compare them before the handoff\n"
      "  --reconnect-timeout  how long an answer to the commit is waited for before exit 3 (5min)\n"
      "  --detach             do not wait for the outcome\n"
      "Ctrl-C cancels the migration and waits for the outcome; the guest stays here then.\n"

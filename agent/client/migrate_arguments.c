@@ -16,6 +16,7 @@ enum {
     OPTION_COMPRESS,
     OPTION_LANES,
     OPTION_DISK,
+    OPTION_VERIFY,
     OPTION_DETACH,
     OPTION_HELP,
 };
@@ -29,6 +30,7 @@ static const struct option options[] = {
     {"compress", required_argument, NULL, OPTION_COMPRESS},
     {"lanes", required_argument, NULL, OPTION_LANES},
     {"disk", required_argument, NULL, OPTION_DISK},
+    {"verify", no_argument, NULL, OPTION_VERIFY},
     {"detach", no_argument, NULL, OPTION_DETACH},
     {"help", no_argument, NULL, OPTION_HELP},
     {NULL, 0, NULL, 0},
@@ -131,6 +133,9 @@ static bool take(json_t *request, int option, const char *value, struct error *e
         return set_compress(request, value, error);
     case OPTION_LANES:
         return set_number(request, "--lanes", "lanes", value, 1, error);
+    case OPTION_VERIFY:
+        json_object_set_new(request, "verify", json_true());
+        return true;
     default:
         return add_disk(request, value, error);
     }

@@ -37,8 +37,8 @@
  * null:
  *
  *   phase      phase, text
- *   progress   phase, elapsed_ms, disk{total,done,left,pass}, memory{round,left,bytes,dirty_rate},
- *              wire_bytes, wire_rate, eta_ms, predicted_downtime_ms
+ *   progress   phase, elapsed_ms, disk{total,done,left,pass,uncompared},
+ *              memory{round,left,bytes,dirty_rate}, wire_bytes, wire_rate, eta_ms, predicted_downtime_ms
  *   warning    text
  *   result     schema (1), mode_requested, mode_used, result ("done", "failed", "refused",
  *              "undecided", "cancelled", "lost"), reason (a stable word), error{id,text}, total_ms,

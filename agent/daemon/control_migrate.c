@@ -68,6 +68,17 @@ static bool parse_number(json_t *arguments, const char *name, uint32_t low, uint
     return true;
 }
 
+static bool parse_verify(json_t *arguments, bool *verify, struct error *error)
+{
+    const json_t *value = json_object_get(arguments, "verify");
+
+    if (value && !json_is_boolean(value)) {
+        return error_set(error, "invalid-argument", "\"verify\" must be true or false");
+    }
+    *verify = json_is_true(value);
+    return true;
+}
+
 static bool is_target(const char *text)
 {
     return text[0] == '/' || !strchr(text, '/');
@@ -134,6 +145,7 @@ static bool parse(json_t *arguments, struct migrate_request *out, struct error *
                                         "reconnect_timeout_ms",
                                         "compress",
                                         "lanes",
+                                        "verify",
                                         "disks",
                                         NULL};
     const char *vm, *peer;
@@ -154,7 +166,7 @@ static bool parse(json_t *arguments, struct migrate_request *out, struct error *
                         &out->reconnect_timeout_ms, error) &&
            parse_compress(arguments, out, error) &&
            parse_number(arguments, "lanes", 0, ORDERS_MAX_LANES, &out->lanes, error) &&
-           parse_disks(arguments, out, error);
+           parse_verify(arguments, &out->verify, error) && parse_disks(arguments, out, error);
 }
 
 bool control_migrate_parse(json_t *arguments, struct migrate_request *out, struct error *error)

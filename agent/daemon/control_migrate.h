@@ -7,6 +7,7 @@
  *   reconnect_timeout_ms                   default 300000
  *   compress                               "auto" (default), "off", or a zstd level from -50 to 19
  *   lanes                                  1 to 64; 0 or absent: the daemon's choice
+ *   verify                                 boolean, default false: compare the disks before the commit
  *   disks                                  [{"device","target"}]: TARGET is a pool, or an absolute
  *                                          path in one, at the destination
  */

@@ -34,6 +34,7 @@ struct migrate_request {
     uint32_t reconnect_timeout_ms;
     bool compress_auto;
     int32_t level;  /* when not auto: zstd level, or ORDER_LEVEL_OFF of agent/mover/orders.h */
+    bool verify;    /* the disks are compared before the commit */
     uint32_t lanes; /* 0: min(cores, 8), at least 2 */
     struct migrate_disk {
         char *device; /* as `watari list` names it */

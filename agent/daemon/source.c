@@ -68,6 +68,15 @@ static void on_pause_clock(evutil_socket_t fd, short what, void *context)
 
     (void)fd;
     (void)what;
+    if (source->verifying) {
+        source_fail_text(
+            source, "pause-too-long",
+            "the guest stood still for %llu ms, and %.1f MB of its disks were still to be compared (--verify): allow a "
+            "longer pause, or go without",
+            (unsigned long long)(clock_monotonic_ns() - source->paused_ns) / 1000000,
+            (double)source->sample.uncompared_bytes / 1e6);
+        return;
+    }
     source_fail_text(
         source, "pause-too-long",
         "the guest stood still for %llu ms without the destination being ready to take over",

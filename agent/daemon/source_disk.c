@@ -230,7 +230,7 @@ void source_passes(struct source *source, bool last)
         }
     }
     if (last && source->disk_count == 0) {
-        source_exports_end(source);
+        source_disks_sent(source);
     }
 }
 
@@ -297,7 +297,7 @@ static void on_pass_cleaned(const json_t *replies, const struct error *error, vo
             return;
         }
     }
-    source_exports_end(source);
+    source_disks_sent(source);
 }
 
 static void release_connection(struct source_disk *disk, uint32_t pass)
@@ -467,6 +467,10 @@ static void on_dirty_known(json_t *value, const struct error *error, void *conte
         return;
     }
     source_note_dirty(source, value);
+    if (source_comparing(source)) {
+        source_passes(source, false);
+        return;
+    }
     if (disks_ready(source)) {
         source_memory_begin(source);
         return;
@@ -488,6 +492,11 @@ void source_disk_tick(struct source *source)
     }
     if (strcmp(source->migration.phase, PHASE_BULK) == 0) {
         migration_phase(&source->migration, PHASE_PASSES, "passes over what was written meanwhile");
+    }
+    if (strcmp(source->migration.phase, PHASE_PASSES) == 0 && source_comparing(source)) {
+        migration_phase(&source->migration, PHASE_VERIFY,
+                        "%zu disk%s read back at both hosts and compared, passes go on beside",
+                        source->disk_count, source->disk_count == 1 ? " is" : "s are");
     }
     source->asking = true;
     qmp_execute(source->qmp, "query-named-block-nodes", must_json(json_pack("{sb}", "flat", 1)), -1,

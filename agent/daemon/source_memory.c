@@ -180,9 +180,10 @@ static uint32_t fixed_ms(const struct source *source)
         flush = source->disks[i].flush_ns > flush ? source->disks[i].flush_ns : flush;
     }
     /* Three syncs lie in the pause: LOADED there, COMMITTED here, COMMITTED there. */
-    return DEVICE_STATE_MS + (uint32_t)((flush + 3 * source->journal_sync_ns +
-                                         2 * (round_trip == UINT64_MAX ? 0 : round_trip)) /
-                                        1000000);
+    return DEVICE_STATE_MS + source_verify_ms(source) +
+           (uint32_t)((flush + 3 * source->journal_sync_ns +
+                       2 * (round_trip == UINT64_MAX ? 0 : round_trip)) /
+                      1000000);
 }
 
 static void order_simple(struct source *source, enum order_type type, uint64_t pages)

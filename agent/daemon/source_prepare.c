@@ -238,6 +238,9 @@ static void on_report(const struct report *report, void *context)
     case REPORT_PASS_DONE:
         source_pass_done(source, &report->pass);
         break;
+    case REPORT_VERIFIED:
+        source_verified(source, &report->verified);
+        break;
     case REPORT_HELD:
         source_memory_held(source);
         break;
@@ -269,6 +272,7 @@ static bool start_mover(struct source *source)
         .begin = {.role = ORDER_SOURCE,
                   .lanes = source->lanes,
                   .level = source->request.compress_auto ? ORDER_LEVEL_AUTO : source->request.level,
+                  .flags = source->request.verify ? ORDER_FLAG_VERIFY : 0,
                   .in_flight_ms = source->migration.daemon->config.in_flight_ms}};
     struct error error;
 

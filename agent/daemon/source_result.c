@@ -147,7 +147,7 @@ json_t *source_result(const struct source *source, const char *result, const cha
         number_or_null(downtime_known, (source->resumed_ns - source->paused_ns + 500000) / 1000000);
 
     return must_json(json_pack(
-        "{ss,si,ss,ss,ss,ss,ss,so,so,sI,so,so,sI,so,so,s{sn,so},s{so,sn},sb,sI,so}", "event",
+        "{ss,si,ss,ss,ss,ss,ss,so,so,sI,so,so,sI,so,so,s{sn,so},s{so,so},sb,sI,so}", "event",
         "result", "schema", 1, "id", source->migration.id, "vm", source->migration.vm,
         "mode_requested", mode_word(source), "mode_used",
         source->request.mode == MIGRATION_QUICK ? "quick" : "live", "result", result, "reason",
@@ -160,9 +160,12 @@ json_t *source_result(const struct source *source, const char *result, const cha
         memory_object(source), "predicted", "total_ms", "downtime_ms",
         number_or_null(source->switching && source->convergence.predicted_downtime_ms != UINT32_MAX,
                        source->convergence.predicted_downtime_ms),
-        "verified", "memory", source->hash_agreed ? json_true() : json_null(), "disk", "resumed",
-        source->resumed > 0, "resent_bytes", (json_int_t)source->sample.resent_bytes, "where",
-        where_object(source, result)));
+        "verified", "memory", source->hash_agreed ? json_true() : json_null(), "disk",
+        source->disks_equal    ? json_true()
+        : source->disks_differ ? json_false()
+                               : json_null(),
+        "resumed", source->resumed > 0, "resent_bytes", (json_int_t)source->sample.resent_bytes,
+        "where", where_object(source, result)));
 }
 
 /* --- progress --- */
@@ -177,9 +180,11 @@ static json_t *progress_of_disks(const struct source *source)
         left += source->disks[i].state == PASS_IDLE ? 0 : source->sample.pass_left[i];
         pass = source->disks[i].passes > pass ? source->disks[i].passes : pass;
     }
-    return must_json(json_pack("{sI,sI,sI,si}", "total", (json_int_t)total, "done",
-                               (json_int_t)source->sample.disk_acknowledged, "left",
-                               (json_int_t)(left + source_disk_left(source)), "pass", (int)pass));
+    return must_json(json_pack(
+        "{sI,sI,sI,si,so}", "total", (json_int_t)total, "done",
+        (json_int_t)source->sample.disk_acknowledged, "left",
+        (json_int_t)(left + source_disk_left(source)), "pass", (int)pass, "uncompared",
+        number_or_null(source->request.verify && source->mover, source->sample.uncompared_bytes)));
 }
 
 static json_t *progress_object(const struct source *source)

@@ -6,6 +6,7 @@
  *   source_prepare.c  VM and peer looked at, offer, mover, exports
  *   source_lanes.c    lanes, and going on after the link was lost
  *   source_disk.c     bulk pass and dirty passes of each disk
+ *   source_verify.c   --verify: the disks compared with the destination's
  *   source_memory.c   rounds, the decision to switch over, the pause
  *   source_handoff.c  what policy/handoff.h decides, done
  *   source_take_back.c  taking the VM back after the commit
@@ -129,6 +130,8 @@ struct source {
     bool held;           /* the mover holds the stream back */
     bool switching;      /* the pause was decided, or QEMU began it */
     bool disks_frozen;   /* the guest stands still: nothing writes any more */
+    bool verifying; /* in the pause: the mover compares what is left to be compared */
+    bool disks_equal, disks_differ; /* what it found; neither: it has not said */
     bool disks_done, pre_switchover, continued;
     uint64_t round, held_round;
     uint64_t memory_left, memory_dirty_rate;
@@ -250,8 +253,17 @@ void source_export_deleted(struct source *source, const char *id);
 /* Takes each disk's dirty count from query-named-block-nodes. */
 void source_note_dirty(struct source *source, const json_t *nodes);
 uint64_t source_disk_left(const struct source *source);
-/* All last passes are through: ends the exports that stayed open, then calls source_disks_done(). */
+/* Ends the exports that stayed open, then calls source_disks_done(). */
 void source_exports_end(struct source *source);
+
+/* --- source_verify.c --- */
+/* The first comparison of the disks, or one after a pass, is not through; never without --verify. */
+bool source_comparing(const struct source *source);
+/* What a comparison of all that is left would take in the pause; 0 without --verify. */
+uint32_t source_verify_ms(const struct source *source);
+/* All last passes are through: has the mover compare what is left, if that is wanted, then ends the exports. */
+void source_disks_sent(struct source *source);
+void source_verified(struct source *source, const struct report_verified *report);
 
 /* --- source_memory.c --- */
 void source_memory_begin(struct source *source);

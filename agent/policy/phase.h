@@ -8,6 +8,7 @@
 #define PHASE_PREPARE "prepare" /* the destination makes disks and starts its QEMU; lanes come up */
 #define PHASE_BULK "bulk"       /* first pass over the disks */
 #define PHASE_PASSES "passes"   /* passes over what was written meanwhile, until little is left */
+#define PHASE_VERIFY "verify"   /* --verify: the disks' first comparison, passes beside it */
 #define PHASE_MEMORY "memory"   /* rounds of memory; disk passes go on beside them */
 #define PHASE_PAUSED "paused"   /* the guest stands still: last disk pass, last memory */
 #define PHASE_HANDOFF "handoff" /* device state, load, commit */

@@ -5,6 +5,7 @@ Usage: WATARI_BUILD=DIR tests/e2e/test_migrate.py [TEST...]
 """
 
 import sys
+import threading
 
 from harness import check, equal, run_with_agents, test
 
@@ -13,6 +14,8 @@ from lab.agents import OTHER_POOL, POOL
 from lab.probe import Probe
 
 LIVE_LIMIT_MS = 300
+# Longer than the silence by which a link is known to be lost, shorter than the patience of the quick mode.
+CUT_SECONDS = 8
 
 
 class Bench:
@@ -41,12 +44,12 @@ class Bench:
         return path
 
 
-def moved(bench, guest, *words):
+def moved(bench, guest, *words, at=None):
     """Migrates; the result must be whole, the guest intact, seen once, its counters without a gap or a repeat."""
     before = guest.status()
     source = guest.host
     with Probe(bench.lab.outside, guest.address) as probe:
-        outcome = bench.agents.migrate(guest, *words)
+        outcome = bench.agents.migrate(guest, *words, at=at)
         check(outcome.code == 0, f"{outcome}")
         report = probe.stop()
     result = outcome.result
@@ -160,6 +163,84 @@ def raw_lanes_and_many_lanes_carry_it_as_well(bench):
     guest = bench.boot([Disk(bench.image("lanes.qcow2", 1 << 30))], Load(memory_mib=32))
     moved(bench, guest, "--compress", "off", "--lanes", "7")
     moved(bench, guest, "--compress", "9", "--lanes", "1")
+    guest.quit()
+
+
+def verified(bench, guest, *words, at=None):
+    """As moved(), with --verify."""
+    result = moved(bench, guest, "--verify", *words, at=at)
+    equal(result["verified"], {"memory": True, "disk": True}, "verified")
+    return result
+
+
+@test
+def disks_that_are_written_are_verified_and_go_live(bench):
+    path = bench.image("verified.qcow2", files=96)
+    guest = bench.boot([Disk(path, iothread=True)], Load(files=0, disk_rate=512))
+    result = verified(bench, guest, "--mode", "live")
+    # What the last passes brought has to be read once more in the pause, not the whole disk.
+    check(result["downtime_ms"] <= 10 * LIVE_LIMIT_MS, f"live took {result['downtime_ms']} ms")
+    clean(bench, guest)
+    verified(bench, guest, "--mode", "quick")
+    clean(bench, guest)
+    guest.quit()
+
+
+@test
+def two_disks_of_odd_sizes_are_verified(bench):
+    odd = (256 << 20) + 512 * 7
+    disks = [Disk(bench.image("odd-verified.qcow2", odd)), Disk(bench.image("odd-verified.raw", odd, "raw"), "raw", scsi=True)]
+    guest = bench.boot(disks, Load(memory_mib=32, disk_rate=512))
+    guest.discard()
+    verified(bench, guest)
+    clean(bench, guest)
+    guest.quit()
+
+
+@test
+def a_block_that_changes_behind_the_back_of_the_destination_is_found(bench):
+    size, at = 512 << 20, 400 << 20
+    # The file system ends at 384 MiB, what the workload writes begins at 496 MiB: between them are holes, which are not sent.
+    path = bench.image("changed.raw", size, "raw", files=48)
+    guest = bench.boot([Disk(bench.image("honest.qcow2", 64 << 20)), Disk(path, "raw")], Load(memory_mib=32, disk_mib=16, files=1))
+    there = bench.lab.east.path(path)
+
+    def damage():
+        with open(there, "r+b") as image_there:
+            image_there.seek(at + 512)
+            image_there.write(b"x")
+
+    # Slow enough for the bulk pass to be under way when the block changes.
+    bench.lab.network.set_rate("200mbit")
+    try:
+        outcome = bench.agents.migrate(guest, "--verify", at={"bulk": damage})
+    finally:
+        bench.lab.network.set_rate(None)
+    equal(outcome.code, 1, f"exit code: {outcome}")
+    identifier, text = outcome.error
+    equal(identifier, "verify", "the reason")
+    equal(outcome.result["verified"]["disk"], False, "verified.disk")
+    check(f"vd1 at bytes {at} to {at + 4095} (4096 bytes" in text and "vd0" not in text, f"the text names another place: {text}")
+    check("runs at this host as before" in text, f"the text does not say where it runs: {text}")
+    check(not there.exists(), "the copy is still there")
+    clean(bench, guest)
+    guest.verify()
+    verified(bench, guest)
+    guest.quit()
+
+
+@test
+def a_link_that_is_cut_while_disks_are_compared_is_waited_for(bench):
+    guest = bench.boot([Disk(bench.image("cut-verified.qcow2", files=192))], Load(memory_mib=32, files=0, disk_rate=512))
+
+    def cut():
+        bench.lab.network.cut()
+        threading.Timer(CUT_SECONDS, bench.lab.network.mend).start()
+
+    for phase in ("verify", "paused"):
+        result = verified(bench, guest, "--mode", "quick", at={phase: cut})
+        check(result["resumed"] is True, f"{phase}: it did not notice")
+        clean(bench, guest)
     guest.quit()
 
 

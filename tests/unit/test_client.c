@@ -91,6 +91,8 @@ static void migrate_sends_what_was_said(void **state)
                    "{\"device\":\"vdb\",\"target\":\"/srv/x=y.img\"}],"
                    "\"peer\":\"h2\",\"vm\":\"/run/q.sock\"}",
                    false);
+    expect_request("migrate web1 --to h2 --verify",
+                   "{\"peer\":\"h2\",\"verify\":true,\"vm\":\"web1\"}", false);
     expect_request("migrate caf\xe9 --to h2", "{\"peer\":\"h2\",\"vm\":\"caf?\"}", false);
 }
 
@@ -117,7 +119,7 @@ static void migrate_names_the_wrong_word(void **state)
     expect_usage("migrate web1 --to h2 -v", "unknown option -v");
     /* Options of later versions are not silently ignored. */
     expect_usage("migrate web1 --to h2 --deadline 5min", "unknown option --deadline");
-    expect_usage("migrate web1 --to h2 --verify", "unknown option --verify");
+    expect_usage("migrate web1 --to h2 --verify=disk", "--verify=disk: this option takes no value");
     expect_usage("migrate web1 --to h2 --json", "--json goes before the command");
 }
 
