@@ -7,7 +7,7 @@ Usage: WATARI_BUILD=DIR tests/e2e/test_migrate.py [TEST...]
 import sys
 import threading
 
-from harness import check, equal, run_with_agents, test
+from harness import check, equal, eventually, run_with_agents, test
 
 from lab import Disk, Guest, Load, image
 from lab.agents import OTHER_POOL, POOL
@@ -155,6 +155,57 @@ def discarded_blocks_are_zero_there(bench):
     guest = bench.boot([Disk(bench.image("discard.qcow2", 1 << 30))], Load(memory_mib=32))
     guest.discard()
     moved(bench, guest)
+    guest.quit()
+
+
+@test
+def what_the_guest_discards_takes_no_room_there(bench):
+    paths = [bench.image("trimmed.qcow2", 1 << 30), bench.image("trimmed.raw", 512 << 20, "raw")]
+    load = Load(memory_mib=32, kind="noise", disk_mib=64, disk_rate=24 << 10)
+    guest = bench.boot([Disk(paths[0]), Disk(paths[1], "raw")], load)
+    eventually(lambda: guest.status()["blocks"] > (64 << 20) // 4096, "the guest writes too slowly", 60)
+    guest.command("rate disk noise 0")
+    filled = [image.allocated(bench.lab.west.path(path)) for path in paths]
+    for _ in range(3):
+        guest.discard()
+
+    def discard_more():
+        for _ in range(3):
+            guest.discard()
+
+    # Slow enough that some of what is discarded now has been sent and some has not.
+    bench.lab.network.set_rate("200mbit")
+    try:
+        result = moved(bench, guest, at={"bulk": discard_more})
+    finally:
+        bench.lab.network.set_rate(None)
+    for path, before in zip(paths, filled):
+        kept = bench.lab.west.path(path)
+        here = image.allocated(kept.with_name(f"{kept.name}.watari-{result['id']}-moved"))
+        there = image.allocated(bench.lab.east.path(path))
+        print(f"     {kept.name}: {before >> 10} KiB filled, {here >> 10} KiB left by discards, {there >> 10} KiB there")
+        check(here < before * 9 // 10, "the discards made nothing smaller here")
+        check(there <= here + (1 << 20), f"{kept.name} takes {there >> 10} KiB there, {here >> 10} KiB here")
+    guest.quit()
+
+
+@test
+def scattered_small_writes_cost_little_more_than_they_are(bench):
+    guest = bench.boot([Disk(bench.image("scattered.qcow2", 8 << 30)), Disk(bench.image("empty.raw", 8 << 30, "raw"), "raw")],
+                       Load(kind="noise", disk_mib=1024, disk_rate=0))
+    guest.command("rate disk noise 0")
+    before = guest.status()["blocks"]
+    # Long enough for many passes.
+    bench.lab.network.set_rate("100mbit")
+    try:
+        result = moved(bench, guest, at={"passes": lambda: guest.command("rate disk noise 512")})
+    finally:
+        bench.lab.network.set_rate(None)
+    written = (guest.status()["blocks"] - before) * 4096
+    print(f"     {written >> 10} KiB written in blocks of 4 KiB, {result['disk']['bytes'] >> 10} KiB sent")
+    check(result["disk"]["passes"] > 2, "there were no passes")
+    check(written > 2 << 20, f"the guest wrote only {written >> 10} KiB")
+    check(result["disk"]["bytes"] <= 1.5 * written, f"{result['disk']['bytes']} bytes were sent of {written}")
     guest.quit()
 
 

@@ -110,7 +110,7 @@ class Guest:
         drive = f"drive=disk{number},id=vd{number}"
         if disk.iothread:
             yield from ("-object", f"iothread,id=io{number}")
-        yield from ("-blockdev", f"driver=file,filename={disk.path},node-name=file{number}")
+        yield from ("-blockdev", f"driver=file,filename={disk.path},node-name=file{number},discard=unmap")
         yield "-blockdev"
         yield f"driver={disk.format},file=file{number},node-name=disk{number},discard=unmap"
         if disk.scsi:
