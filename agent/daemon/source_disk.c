@@ -18,6 +18,7 @@
 
 #include "agent/common/log.h"
 #include "agent/common/must.h"
+#include "agent/policy/granularity.h"
 #include "agent/policy/phase.h"
 
 #include <stdio.h>
@@ -25,9 +26,6 @@
 #include <string.h>
 #include <unistd.h>
 
-/* One bit for 4 KiB is what guests write; a bitmap is to stay below 32 MiB. */
-#define GRANULARITY_MIN 4096u
-#define BITMAP_BITS_MAX (32ull << 23)
 /* A pass is worth its dozen QMP commands when so much is dirty, or anything is for so long. */
 #define PASS_WORTH_BYTES (1u << 20)
 #define PASS_WORTH_NS 1000000000ull
@@ -39,14 +37,14 @@
 #define READY_PART 4
 #define PASSES_BEFORE_MEMORY_MAX 8
 
-static uint64_t granularity(uint64_t size)
+static uint64_t granularity(const struct source *source)
 {
-    uint64_t bytes = GRANULARITY_MIN;
+    uint64_t total = 0;
 
-    while (size / bytes > BITMAP_BITS_MAX) {
-        bytes *= 2;
+    for (size_t i = 0; i < source->disk_count; i++) {
+        total += source->disks[i].size;
     }
-    return bytes;
+    return granularity_of(total);
 }
 
 static void add_bitmap(struct batch *batch, const struct source_disk *disk, json_t *actions)
@@ -56,7 +54,7 @@ static void add_bitmap(struct batch *batch, const struct source_disk *disk, json
     json_t *what = must_json(json_pack("{sss{ssss}}", "qmp", "block-dirty-bitmap-remove",
                                        "arguments", "node", disk->node, "name", name));
     json_t *arguments = must_json(json_pack("{ss,ss,sI}", "node", disk->node, "name", name,
-                                            "granularity", (json_int_t)granularity(disk->size)));
+                                            "granularity", (json_int_t)granularity(disk->source)));
 
     if (actions) {
         /* In front: the disabling of the one before is in ACTIONS already. */
