@@ -5,6 +5,7 @@
 
 #include "agent/common/log.h"
 #include "agent/common/must.h"
+#include "agent/common/pause_point.h"
 #include "protocol/message.h"
 
 #include <stdarg.h>
@@ -171,6 +172,15 @@ void migration_publish(struct migration *migration, const char *event, json_t *m
     json_decref(object);
 }
 
+static void pause_at_phase(const struct migration *migration)
+{
+    char name[64];
+
+    snprintf(name, sizeof name, "%s-phase-%s",
+             migration->side == MIGRATION_SOURCE ? "source" : "destination", migration->phase);
+    pause_point(name);
+}
+
 void migration_phase(struct migration *migration, const char *phase, const char *text, ...)
 {
     char sentence[512];
@@ -185,6 +195,7 @@ void migration_phase(struct migration *migration, const char *phase, const char 
     migration_publish(
         migration, "phase",
         must_json(json_pack("{ss,so}", "phase", phase, "text", must_json(message_text(sentence)))));
+    pause_at_phase(migration);
 }
 
 static void log_result(const struct migration *migration, const json_t *result)

@@ -17,6 +17,7 @@
 
 #include "agent/common/log.h"
 #include "agent/common/must.h"
+#include "agent/common/pause_point.h"
 #include "agent/policy/phase.h"
 
 #include <stdio.h>
@@ -528,6 +529,12 @@ void source_memory_event(struct source *source, const char *name, json_t *data)
                   source->migration.vm,
                   strcmp(name, "SHUTDOWN") == 0 ? "shut down or was reset" : "panicked");
     }
+}
+
+void source_memory_last_held(struct source *source)
+{
+    pause_point(PAUSE_POINT_DEVICE_STATE);
+    order_simple(source, ORDER_GO, 0);
 }
 
 void source_memory_done(struct source *source, const struct report_memory *report)

@@ -16,6 +16,7 @@
 
 #include "agent/common/log.h"
 #include "agent/common/must.h"
+#include "agent/common/pause_point.h"
 #include "agent/common/process.h"
 #include "agent/policy/phase.h"
 
@@ -244,6 +245,9 @@ static void on_report(const struct report *report, void *context)
     case REPORT_HELD:
         source_memory_held(source);
         break;
+    case REPORT_LAST_HELD:
+        source_memory_last_held(source);
+        break;
     case REPORT_MEMORY_DONE:
         source_memory_done(source, &report->memory);
         break;
@@ -272,7 +276,9 @@ static bool start_mover(struct source *source)
         .begin = {.role = ORDER_SOURCE,
                   .lanes = source->lanes,
                   .level = source->request.compress_auto ? ORDER_LEVEL_AUTO : source->request.level,
-                  .flags = source->request.verify ? ORDER_FLAG_VERIFY : 0,
+                  .flags =
+                      (source->request.verify ? ORDER_FLAG_VERIFY : 0u) |
+                      (pause_point_ahead(PAUSE_POINT_DEVICE_STATE) ? ORDER_FLAG_HOLD_LAST : 0u),
                   .in_flight_ms = source->migration.daemon->config.in_flight_ms}};
     struct error error;
 

@@ -271,6 +271,8 @@ void source_memory_ready(struct source *source);
 void source_memory_tick(struct source *source);
 void source_memory_event(struct source *source, const char *name, json_t *data);
 void source_memory_held(struct source *source);
+/* The mover keeps the stream's last segment back; it was told to, for a test. */
+void source_memory_last_held(struct source *source);
 /* The word that the whole stream has left. */
 void source_send_sent(struct source *source);
 void source_memory_done(struct source *source, const struct report_memory *report);
