@@ -7,12 +7,11 @@ Usage: WATARI_BUILD=DIR tests/e2e/test_handoff.py [--all | TEST...]
 """
 
 import contextlib
-import os
-import shutil
 import subprocess
 import sys
 import time
 
+from aftermath import MOVED, empty, nothing_is_left, settings, undecided
 from harness import BUILD, check, equal, eventually, more, run_with_agents, test
 
 from lab import Disk, Guest, LabError, Load, image
@@ -25,7 +24,6 @@ DISK = f"{POOL}/subject.qcow2"
 JOURNALS = f"{STATE}/journal"
 # agent/policy/handoff.h
 COMMIT_VALIDITY_S, MARGIN_S = 10, 5
-MOVED = ".watari-"
 
 
 class World:
@@ -62,7 +60,7 @@ class World:
             if host in self._to_restart:
                 self.restart(host)
         try:
-            eventually(lambda: not self.undecided(), "a migration is left undecided")
+            eventually(lambda: not undecided(self.agents), "a migration is left undecided")
             here = self.agents.running_in(self.guest)
             check(here, "the guest runs nowhere")
         except (AssertionError, LabError):
@@ -107,13 +105,6 @@ class World:
         time.sleep(0.5)
         return running
 
-    def undecided(self):
-        return any(
-            not migration.get("result")
-            for host in self.lab.hosts
-            for migration in self.agents.ask(host, "status")["migrations"]
-        )
-
     def may_start(self, side):
         return self.agents.may_start(self.host(side), self.guest.name)[0]
 
@@ -127,7 +118,7 @@ class World:
 
     def runs_alone(self, side):
         guest, host = self.guest, self.host(side)
-        eventually(lambda: not self.undecided(), "a migration stays undecided", 60)
+        eventually(lambda: not undecided(self.agents), "a migration stays undecided", 60)
         eventually(lambda: self.agents.running_in(guest) is host, f"the guest does not run at the {side}")
         guest.find(host)
         guest.verify()
@@ -136,28 +127,7 @@ class World:
         check(self.may_start(side), f"the {side} may not start it: {self.agents.may_start(host, guest.name)}")
         if side == DESTINATION:
             check(not self.may_start(SOURCE), f"the source may start it: {self.agents.may_start(self.source, guest.name)}")
-        self.nothing_is_left(side)
-
-    def nothing_is_left(self, side):
-        """On neither host, of a migration that has ended with the guest on that SIDE."""
-        guest, other = self.guest, self.lab.other(self.host(side))
-        for host in self.lab.hosts:
-            eventually(lambda h=host: not h.find("watari-mover"), f"{host.name}: a mover is left")
-            eventually(lambda h=host: not listed(h, "/run/watari/migrations"), f"{host.name}: {listed(host, '/run/watari/migrations')}")
-        eventually(lambda: not guest.pids(other), f"a QEMU is left in {other.name}")
-        with guest.qmp() as qmp:
-            eventually(lambda: not qmp("query-block-exports"), "exports are left")
-            for node in qmp("query-named-block-nodes", flat=True):
-                check(not node.get("dirty-bitmaps"), f"bitmaps are left on {node['node-name']}")
-        if side == SOURCE:
-            equal(settings(guest), self.settings, "parameters and capabilities of its QEMU")
-            equal(listed(self.source, POOL), ["subject.qcow2"], "the source's pool")
-            eventually(lambda: not listed(other, POOL), f"the destination's pool: {listed(other, POOL)}")
-            eventually(lambda: not listed(other, "/run/watari/vms"), "the destination's run directory")
-        else:
-            equal(listed(self.destination, POOL), ["subject.qcow2"], "the destination's pool")
-            left = listed(self.source, POOL)
-            check(len(left) == 1 and MOVED in left[0], f"the old disk must be kept under another name: {left}")
+        nothing_is_left(self.lab, guest, self.source, self.settings)
 
     @contextlib.contextmanager
     def watched(self):
@@ -166,21 +136,6 @@ class World:
             yield
             report = probe.stop()
         check(not report.copies, f"more than one copy ran: {report.copies[:3]}")
-
-
-def settings(guest):
-    with guest.qmp() as qmp:
-        return qmp("query-migrate-parameters"), qmp("query-migrate-capabilities")
-
-
-def listed(host, directory):
-    path = host.path(directory)
-    return sorted(os.listdir(path)) if path.exists() else []
-
-
-def empty(host, directory):
-    for path in host.path(directory).iterdir():
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def answers(guest):
@@ -331,7 +286,7 @@ def destination_qemu_killed(world, point, code):
         return
     outcome = running.wait(60)
     equal(outcome.code, code, f"exit code of {outcome}")
-    eventually(lambda: not world.undecided(), "a migration stays undecided", 60)
+    eventually(lambda: not undecided(world.agents), "a migration stays undecided", 60)
     eventually(lambda: not world.guest.pids(world.source), "the source's QEMU is left")
     check(not world.may_start(SOURCE), "both may start it")
     check(world.agents.autostart(world.destination, world.guest), "the destination may not start it")
@@ -451,7 +406,7 @@ def rebooted(world, side, point, runs_at, code, cold):
     outcome = running.wait(120)
     if side == DESTINATION:  # with the source the client loses its power too
         equal(outcome.code, code, f"exit code of {outcome}")
-    eventually(lambda: not world.undecided(), "a migration stays undecided", 60)
+    eventually(lambda: not undecided(world.agents), "a migration stays undecided", 60)
     if cold:
         check(agents.autostart(host, guest), f"the {side} may not start it: {agents.may_start(host, guest.name)}")
         world.settings = settings(guest)
