@@ -130,10 +130,11 @@ class Agents:
         host.end(host.find("watarid"))
 
     def kill_daemon_only(self, host):
-        """kill -9 of the daemon proper: its guardian starts it again (wait_for)."""
+        """kill -9 of the daemon proper: its guardian starts it again (wait_for). Nothing when it is dead at the moment."""
         pid = self.daemon_pid(host)
-        host.path(CONTROL).unlink()
-        host.end([pid])
+        if pid:
+            host.path(CONTROL).unlink(missing_ok=True)
+            host.end([pid])
 
     def freeze(self, host):
         """SIGSTOP of the daemon proper: it does nothing, and what is sent to it waits in its sockets."""

@@ -219,6 +219,8 @@ class Guest:
                 link.settimeout(max(0.01, limit - time.monotonic()))
                 try:
                     piece = link.recv(4096)
+                except ConnectionError:
+                    piece = b""
                 except TimeoutError:
                     sentence = f"guest {self.name} does not answer {line!r} in {timeout} s"
                     raise LabError(sentence) from None

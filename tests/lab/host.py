@@ -313,6 +313,12 @@ def parent_of(pid):
     return int(fields[1]) if fields else None
 
 
+def busy_ticks(pid):
+    """CPU time that the process has used, in ticks of the clock (a hundred a second); 0 when it has ended."""
+    fields = _stat(pid)
+    return int(fields[11]) + int(fields[12]) if fields else 0
+
+
 def _line(argv):
     return " ".join(str(word) for word in argv)
 

@@ -10,7 +10,10 @@ from .errors import LabError
 
 def unix_connect(path, timeout):
     """Connects to a unix socket whose path may be longer than the 107 bytes that connect takes."""
-    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    except OSError as error:
+        raise LabError(f"{path}: {error.strerror or error}") from None
     link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     link.settimeout(timeout)
     try:
