@@ -130,7 +130,7 @@ struct source {
     bool held;           /* the mover holds the stream back */
     bool switching;      /* the pause was decided, or QEMU began it */
     bool disks_frozen;   /* the guest stands still: nothing writes any more */
-    bool verifying; /* in the pause: the mover compares what is left to be compared */
+    bool verifying;      /* in the pause: the mover compares what is left to be compared */
     bool disks_equal, disks_differ; /* what it found; neither: it has not said */
     bool disks_done, pre_switchover, continued;
     uint64_t round, held_round;
