@@ -3,6 +3,7 @@
  * process has few of them, and nothing is shared between threads.
  */
 #include "channel.h"
+#include "cpu.h"
 #include "error.h"
 #include "failure.h"
 #include "fingerprint.h"
@@ -26,10 +27,12 @@
 #define LANE_ALPN "\x0dwatari-lane/1"
 #define CONTROL_CIPHERSUITES \
     "TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256"
-/* One suite, because an external PSK belongs to one hash (RFC 8446 §4.2.11); its number as
- * SSL_CIPHER_find() wants it. */
-#define LANE_CIPHERSUITE "TLS_AES_256_GCM_SHA384"
-#define LANE_CIPHERSUITE_NUMBER "\x13\x02"
+/* Both of one hash, because an external PSK belongs to one (RFC 8446 §4.2.11): so AES with 128 bits,
+ * which is what the key exchange has. Which of them comes first, the CPU says. */
+#define LANE_CIPHERSUITES_AES "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256"
+#define LANE_CIPHERSUITES_NO_AES "TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256"
+/* One of that hash, as SSL_CIPHER_find() wants it: TLS_AES_128_GCM_SHA256. */
+#define LANE_CIPHERSUITE_NUMBER "\x13\x01"
 /* 128 bits: what Ed25519 and X25519 have, and nothing weaker. */
 #define SECURITY_LEVEL 3
 /* A host's certificate has some 350 bytes; a stranger gets no more memory than this for his. */
@@ -223,7 +226,7 @@ static int show_ticket(SSL *ssl, const EVP_MD *hash, const unsigned char **ident
 {
     struct tls_channel *channel = SSL_get_app_data(ssl);
 
-    (void)hash; /* only one suite is on offer */
+    (void)hash; /* only suites of one hash are on offer */
     *session = make_lane_session(ssl, channel);
     *identity = channel->ticket;
     *size = sizeof(channel->ticket);
@@ -294,13 +297,16 @@ static bool set_control(SSL_CTX *context, struct tls_channel *channel,
 static bool set_lane(SSL_CTX *context, struct tls_channel *channel, bool server)
 {
     if (server) {
+        /* ChaCha20 when either side is better at it. */
+        SSL_CTX_set_options(context, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
         SSL_CTX_set_psk_find_session_callback(context, check_ticket);
     } else {
         SSL_CTX_set_psk_use_session_callback(context, show_ticket);
         SSL_CTX_set_verify(context, SSL_VERIFY_PEER, NULL);
         SSL_CTX_set_cert_verify_callback(context, refuse_certificate, channel);
     }
-    return SSL_CTX_set_ciphersuites(context, LANE_CIPHERSUITE) == 1;
+    return SSL_CTX_set_ciphersuites(context, tls_cpu_has_aes() ? LANE_CIPHERSUITES_AES
+                                                               : LANE_CIPHERSUITES_NO_AES) == 1;
 }
 
 static bool attach(struct tls_channel *channel, SSL_CTX *context, int fd, bool server)
@@ -553,4 +559,9 @@ const char *tls_channel_error(const struct tls_channel *channel)
 const char *tls_channel_peer_fingerprint(const struct tls_channel *channel)
 {
     return channel->peer_fingerprint;
+}
+
+const char *tls_channel_cipher(const struct tls_channel *channel)
+{
+    return channel->established ? SSL_get_cipher_name(channel->ssl) : "";
 }

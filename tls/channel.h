@@ -96,5 +96,8 @@ const char *tls_channel_error(const struct tls_channel *channel);
 /* What the peer showed, also when it was refused; "" before that and on a lane. That the key is the
  * peer's own is proven only when the handshake is done. */
 const char *tls_channel_peer_fingerprint(const struct tls_channel *channel);
+/* The suite's name as RFC 8446 has it, "TLS_AES_128_GCM_SHA256"; "" before the handshake's end. A
+ * lane's is one that is fast on both CPUs. */
+const char *tls_channel_cipher(const struct tls_channel *channel);
 
 #endif

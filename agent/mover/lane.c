@@ -148,7 +148,7 @@ static void *run(void *argument)
     const char *why = "";
 
     if (shake_hands(lane, &why)) {
-        report_lane(lane, REPORT_LANE_UP, "TLS 1.3");
+        report_lane(lane, REPORT_LANE_UP, tls_channel_cipher(lane->channel));
         atomic_fetch_add(&lane->mover->lanes_up, 1);
         carry(lane);
         atomic_fetch_sub(&lane->mover->lanes_up, 1);

@@ -121,7 +121,7 @@ class Failed(Exception):
 class Mover:
     """One mover process and the daemon's end of its socket."""
 
-    def __init__(self, binary, directory, name):
+    def __init__(self, binary, directory, name, environment=None):
         self.name = name
         self.log_path = os.path.join(directory, name + '.log')
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -129,7 +129,7 @@ class Mover:
         theirs.close()
         # A mover ends by _exit(), its threads with it, which TSan would take for a leak.
         options = f'{os.environ.get("TSAN_OPTIONS", "")} report_thread_leaks=0'.strip()
-        self.pid = os.posix_spawn(binary, [binary], {**os.environ, 'TSAN_OPTIONS': options}, file_actions=[
+        self.pid = os.posix_spawn(binary, [binary], {**os.environ, **(environment or {}), 'TSAN_OPTIONS': options}, file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, '/dev/null', os.O_RDONLY, 0), (os.POSIX_SPAWN_OPEN, 1, '/dev/null', os.O_WRONLY, 0),
             (os.POSIX_SPAWN_OPEN, 2, self.log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644),
             (os.POSIX_SPAWN_DUP2, high, 3)])
@@ -386,8 +386,8 @@ class Lab:
     def path(self, name):
         return os.path.join(self.directory, name)
 
-    def mover(self, name, role, lanes=2, level=LEVEL_AUTO, flags=0, in_flight_ms=30):
-        mover = Mover(self.binary, self.directory, name)
+    def mover(self, name, role, lanes=2, level=LEVEL_AUTO, flags=0, in_flight_ms=30, environment=None):
+        mover = Mover(self.binary, self.directory, name, environment)
         self.movers.append(mover)
         mover.order(BEGIN, role=role, lanes=lanes, level=level, flags=flags, in_flight_ms=in_flight_ms)
         return mover
@@ -548,7 +548,7 @@ class LyingPeer:
 
         def use(ssl, _md, identity, size, session):
             made = lib.SSL_SESSION_new()
-            cipher = lib.SSL_CIPHER_find(pointer(ssl), b'\x13\x02')
+            cipher = lib.SSL_CIPHER_find(pointer(ssl), b'\x13\x01')
             lib.SSL_SESSION_set1_master_key(pointer(made), key, ctypes.c_size_t(len(key)))
             lib.SSL_SESSION_set_cipher(pointer(made), pointer(cipher))
             lib.SSL_SESSION_set_protocol_version(pointer(made), 0x0304)
@@ -561,7 +561,7 @@ class LyingPeer:
         self.callback = ctypes.CFUNCTYPE(ctypes.c_int, pointer, pointer, ctypes.POINTER(pointer),
                                          ctypes.POINTER(ctypes.c_size_t), ctypes.POINTER(pointer))(use)
         lib.SSL_CTX_set_psk_use_session_callback(context, self.callback)
-        lib.SSL_CTX_set_ciphersuites(context, b'TLS_AES_256_GCM_SHA384')
+        lib.SSL_CTX_set_ciphersuites(context, b'TLS_AES_128_GCM_SHA256')
         alpn = b'\x0dwatari-lane/1'
         lib.SSL_CTX_set_alpn_protos(context, alpn, len(alpn))
         self.ssl = pointer(lib.SSL_new(context))

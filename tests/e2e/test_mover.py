@@ -311,6 +311,23 @@ def a_wrong_key_ends_the_lane(lab):
 
 
 @test
+def a_side_without_aes_instructions_gets_chacha20(lab):
+    slow = {'OPENSSL_ia32cap': '~0x200000200000000', 'OPENSSL_armcap': '0x1'}
+    with open('/proc/cpuinfo', encoding='ascii') as file:
+        if 'aes' not in file.read().split():
+            slow = {}  # all of them are slow here
+    for number, (source_has, destination_has) in enumerate(((True, True), (False, True), (True, False), (False, False))):
+        source = lab.mover(f'source{number}', SOURCE, 1, environment=None if source_has else slow)
+        destination = lab.mover(f'destination{number}', DESTINATION, 1, environment=None if destination_has else slow)
+        link = mover_lab.Link(source, destination, 1)
+        ciphers = {mover.wait(LANE_UP).lane.text.decode() for mover in (source, destination)}
+        link.close()
+        fast = slow and source_has and destination_has
+        wanted = 'TLS_AES_128_GCM_SHA256' if fast else 'TLS_CHACHA20_POLY1305_SHA256'
+        equal(ciphers, {wanted}, 'the cipher of both')
+
+
+@test
 def both_end_at_once_with_their_daemons(lab):
     stream = os.urandom(64 * MIB)
     source, destination, _, _ = carry_memory(lab, stream)

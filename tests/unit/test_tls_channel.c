@@ -3,6 +3,7 @@
  * after it, and whose fault each side calls it.
  */
 #include "tls_pair.h"
+#include "tls/cpu.h"
 
 #include <signal.h>
 
@@ -239,8 +240,41 @@ static void lane_keeps_forward_secrecy(void **state)
     assert_shaken(pair);
     assert_int_equal(SSL_session_reused(ssl), 1);
     assert_int_equal(SSL_get_negotiated_group(ssl), NID_X25519);
-    assert_string_equal(SSL_get_cipher(ssl), "TLS_AES_256_GCM_SHA384");
+    assert_string_equal(SSL_get_cipher(ssl), tls_cpu_has_aes() ? "TLS_AES_128_GCM_SHA256"
+                                                               : "TLS_CHACHA20_POLY1305_SHA256");
+    assert_string_equal(tls_channel_cipher(pair->channels[SERVER]), SSL_get_cipher(ssl));
     assert_int_equal(poll(&(struct pollfd){pair->fds[CLIENT], POLLIN, 0}, 1, 0), 0);
+}
+
+/* Whatever this CPU is good at, it is no worse at what the other is. */
+static void lane_takes_chacha20_for_a_client_that_prefers_it(void **state)
+{
+    struct pair *pair = *state;
+    SSL *ssl = open_raw(pair, CLIENT, new_raw_context(NULL));
+
+    assert_int_equal(
+        SSL_set_ciphersuites(ssl, "TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256"), 1);
+    SSL_set_psk_use_session_callback(ssl, use_ticket);
+    set_raw_alpn(ssl, "watari-lane/1");
+    open_lane(pair, SERVER, ticket, key);
+    assert_shaken(pair);
+    assert_int_equal(SSL_session_reused(ssl), 1);
+    assert_string_equal(SSL_get_cipher(ssl), "TLS_CHACHA20_POLY1305_SHA256");
+}
+
+static void a_cpu_says_what_it_is_fast_at(void **state)
+{
+    (void)state;
+    assert_true(tls_cpu_settings_have_aes("OPENSSL_ia32cap=0xfffa3203078bffff:0x405fc6f1bf07ab"));
+    assert_false(
+        tls_cpu_settings_have_aes("OPENSSL_ia32cap=0xfdfa3201078bffff:0x0 env:~0x200000200000000"));
+    /* Either without the other is slow. */
+    assert_false(tls_cpu_settings_have_aes("OPENSSL_ia32cap=0xfffa3201078bffff:0x0"));
+    assert_false(tls_cpu_settings_have_aes("OPENSSL_ia32cap=0xfdfa3203078bffff:0x0"));
+    assert_true(tls_cpu_settings_have_aes("OPENSSL_armcap=0x7d"));
+    assert_false(tls_cpu_settings_have_aes("OPENSSL_armcap=0x1"));
+    assert_true(tls_cpu_settings_have_aes("OPENSSL_s390xcap=facility:0x1"));
+    assert_true(tls_cpu_settings_have_aes(NULL));
 }
 
 static void older_tls_is_refused(void **state)
@@ -575,6 +609,8 @@ int main(void)
         TEST(lane_does_not_take_a_certificate),
         TEST(lane_client_without_a_ticket_is_refused),
         TEST(lane_keeps_forward_secrecy),
+        TEST(lane_takes_chacha20_for_a_client_that_prefers_it),
+        TEST(a_cpu_says_what_it_is_fast_at),
         TEST(older_tls_is_refused),
         TEST(garbage_is_refused),
         TEST(eof_in_the_handshake_is_a_lost_connection),

@@ -371,7 +371,7 @@ static int use_ticket(SSL *ssl, const EVP_MD *hash, const unsigned char **identi
     *session = SSL_SESSION_new();
     assert_int_equal(SSL_SESSION_set1_master_key(*session, key, sizeof(key)), 1);
     assert_int_equal(
-        SSL_SESSION_set_cipher(*session, SSL_CIPHER_find(ssl, (const unsigned char *)"\x13\x02")),
+        SSL_SESSION_set_cipher(*session, SSL_CIPHER_find(ssl, (const unsigned char *)"\x13\x01")),
         1);
     assert_int_equal(SSL_SESSION_set_protocol_version(*session, TLS1_3_VERSION), 1);
     *identity = ticket;
