@@ -21,9 +21,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The largest unit a source makes of disk or memory, in bytes. Larger ones compress hardly better,
- * and on a slow link (100 Mbit/s: 21 ms for one) they would keep small frames waiting; a
- * destination accepts up to FRAME_DATA_MAX. */
+/* The largest unit a source makes of disk or memory, in bytes; on a slow link it makes smaller ones.
+ * Larger ones compress hardly better (files of /usr at level 1: 512 KiB save 0.4 %, 1 MiB 0.6 %;
+ * 64 KiB cost 3 %) and would keep small frames waiting; a destination accepts up to
+ * FRAME_DATA_MAX. */
 #define WORK_UNIT_MAX (256u << 10)
 
 struct work {
