@@ -2,17 +2,24 @@
 
 /* A rate is taken over so long at least, and over the path's own delay: so that neither single
  * answers count for much, nor the bursts in which a far path returns what it was sent in bursts. */
-#define INTERVAL_US 50000u
+#define INTERVAL_US 100000u
 /* The smallest delay is forgotten after one to two spells: paths change. Each begins with a probe,
  * since in a full window every delay has the slack in it, and taken for the path's own it would
  * grow with every spell. */
 #define SPELL_US (5u * 1000000u)
 
 #define UNIT_GRAIN 4096u
+/* A second at least. */
+#define RECENT 10u
 
 void window_init(struct window *window, const struct window_bounds *bounds)
 {
     *window = (struct window){.bounds = *bounds};
+}
+
+static uint64_t larger(uint64_t one, uint64_t other)
+{
+    return one > other ? one : other;
 }
 
 static uint64_t within_bounds(const struct window *window, uint64_t limit)
@@ -43,8 +50,9 @@ uint64_t window_limit(const struct window *window)
     if (window->limit == 0) {
         return window->bounds.first;
     }
-    /* Half of what a path without a queue needs: the queue empties, and a far path hardly does. */
-    return window->is_probing ? carried(window, smallest_delay(window) / 2) : window->limit;
+    /* A quarter of what a path without a queue needs: a queue empties, even if what was taken for the
+     * path's own delay was mostly queue, and a far path does for a moment only. */
+    return window->is_probing ? carried(window, smallest_delay(window) / 4) : window->limit;
 }
 
 uint32_t window_unit(const struct window *window, uint32_t unit_min, uint32_t unit_max)
@@ -94,15 +102,26 @@ static void note_delay(struct window *window, uint64_t now, uint64_t sent)
     }
 }
 
-/* The mean of what is known and what was measured, unless the reader had nothing to read and it was
- * less. */
+/*
+ * The best that was measured lately, over one to two times RECENT intervals in which the reader was
+ * held up: what it does not read says nothing of the path. A rate that followed every low
+ * measurement would take the window with it: on a host whose CPUs are busy answers take longer than
+ * the slack now and then, and with a link that has room a smaller window makes them no faster.
+ */
 static void note_rate(struct window *window, uint64_t rate)
 {
-    if (window->rate == 0) {
-        window->rate = rate;
-    } else if (window->was_full || rate > window->rate) {
-        window->rate = (window->rate + rate) / 2;
+    if (window->was_full) {
+        if (rate > window->recent_rate) {
+            window->recent_rate = rate;
+        }
+        if (++window->recent_count == RECENT) {
+            window->rate = larger(window->recent_rate, window->older_rate);
+            window->older_rate = window->recent_rate;
+            window->recent_rate = 0;
+            window->recent_count = 0;
+        }
     }
+    window->rate = larger(window->rate, rate);
 }
 
 static void begin_interval(struct window *window, uint64_t now, uint64_t bytes)

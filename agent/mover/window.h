@@ -29,6 +29,8 @@ struct window {
     uint64_t spell_us;  /* when this spell began */
     uint64_t probed_us; /* when the last probe ended; 0: none has */
     uint64_t rate;      /* bytes a second; 0: not known */
+    uint64_t recent_rate, older_rate; /* the best of the running intervals and of those before */
+    unsigned recent_count;
     uint64_t interval_us, interval_bytes; /* where the running measurement began */
     bool was_full;                        /* the window held up the reader within it */
 };

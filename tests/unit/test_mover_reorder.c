@@ -131,6 +131,7 @@ struct path {
     struct window window;
     uint64_t now, sent_bytes, received_bytes;
     uint64_t busy_until; /* of the path's slowest place */
+    uint64_t sleeps; /* the far side does nothing for so long, then for 20 ms it does; 0: never */
     struct flight {
         uint64_t sent, arrives, end;
     } flights[FLIGHTS];
@@ -147,6 +148,13 @@ static void receive_until(struct path *path, uint64_t time)
     }
 }
 
+static uint64_t awake_at(const struct path *path, uint64_t time)
+{
+    uint64_t turn = path->sleeps + 20000, in_turn = time % turn;
+
+    return in_turn < path->sleeps ? time - in_turn + path->sleeps : time;
+}
+
 static void send_one(struct path *path, uint64_t rate, uint64_t delay)
 {
     uint64_t start = path->busy_until > path->now ? path->busy_until : path->now;
@@ -157,7 +165,7 @@ static void send_one(struct path *path, uint64_t rate, uint64_t delay)
     path->busy_until = start + (uint64_t)unit * 1000000u / rate;
     path->sent_bytes += unit;
     path->flights[path->next++ % FLIGHTS] =
-        (struct flight){path->now, path->busy_until + delay, path->sent_bytes};
+        (struct flight){path->now, awake_at(path, path->busy_until + delay), path->sent_bytes};
 }
 
 /* Returns how many bytes went through each second at the end. */
@@ -216,8 +224,20 @@ static void the_window_follows_the_path(void **state)
     /* So far away that the window is too small whatever we do. */
     assert_true(use_path(&path, 1000000000, 100000) > 250000000);
     assert_int_equal(window_limit(&path.window), FLIGHT_MAX);
-    /* And back. */
+    /* And back: how little delay there is, is found out step by step. */
+    use_path(&path, 12500000, 1000);
     expect_path(&path, 12500000, 1000, 98, 45);
+}
+
+/* The far side's CPU is away for longer than the slack, again and again: two thirds of the link
+ * are what the slack allows, and the window does not follow each pause down to nothing. */
+static void a_busy_host_does_not_close_the_window(void **state)
+{
+    struct path path = new_path(30000);
+
+    (void)state;
+    path.sleeps = 45000;
+    assert_true(use_path(&path, 12500000, 1000) > 12500000 / 100 * 64);
 }
 
 static void the_slack_is_the_operators(void **state)
@@ -288,6 +308,7 @@ int main(void)
         cmocka_unit_test(what_is_no_honest_peers_is_refused),
         cmocka_unit_test(no_more_bytes_wait_than_may),
         cmocka_unit_test(the_window_follows_the_path),
+        cmocka_unit_test(a_busy_host_does_not_close_the_window),
         cmocka_unit_test(the_slack_is_the_operators),
         cmocka_unit_test(a_reader_without_bytes_does_not_shrink_the_window),
         cmocka_unit_test(hashes_do_not_depend_on_the_cuts),
