@@ -240,11 +240,14 @@ static void go_on(struct source *source)
     }
 }
 
-/* From the pause on nothing may hold the stream back: neither a hold that was reached nor one that is still ahead. */
+/* From the pause on nothing may hold the stream back: neither a hold that was reached nor one that is still ahead, nor a bound on what
+ * is under way. */
 static void take_back_hold(struct source *source)
 {
+    struct order order = {.type = ORDER_GO, .go = {.last = true}};
+
     source->held = false;
-    order_simple(source, ORDER_GO, 0);
+    source_order(source, &order, -1);
 }
 
 static void give_up(struct source *source)

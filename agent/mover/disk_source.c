@@ -281,7 +281,9 @@ static bool go_on(struct disk_source *source)
     }
     /* One request of each share is kept for the flush, and some for comparisons. */
     budget.requests = (REQUESTS_MAX - COMPARISONS_MAX) / running - 1;
-    budget.bytes = window_limit(&source->window) / running;
+    budget.bytes = (atomic_load(&source->mover->guest_is_paused) ? BYTES_OUT_MAX
+                                                                 : window_limit(&source->window)) /
+                   running;
     budget.unit = window_unit(&source->window, UNIT_MIN, WORK_UNIT_MAX);
     for (struct pass *pass = source->passes; pass != NULL; pass = pass->next) {
         if (!pass_go_on(pass, &budget)) {

@@ -147,11 +147,13 @@ static bool send_segment(struct memory_source *source)
 static bool has_room(struct memory_source *source)
 {
     bool has;
+    uint64_t limit;
 
     pthread_mutex_lock(&source->mutex);
+    limit =
+        atomic_load(&source->mover->guest_is_paused) ? FLIGHT_MAX : window_limit(&source->window);
     has = kept_has_room(&source->kept, TURN_SEQUENCES) &&
-          source->offset + source->filled <
-              source->kept.received_bytes + window_limit(&source->window);
+          source->offset + source->filled < source->kept.received_bytes + limit;
     if (!has) {
         window_was_full(&source->window);
     }

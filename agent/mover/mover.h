@@ -53,6 +53,9 @@ struct mover {
     atomic_uint lanes_up;
     /* A source has more to read and waits for what is on its way: see mover_is_full. */
     atomic_bool stream_full, disk_full;
+    /* GO with LAST came (source): what is on its way adds to the pause no more than what is not, and
+     * to hold it back would. */
+    atomic_bool guest_is_paused;
     atomic_bool fail_sent; /* the FAIL frame has left through some lane */
     int statm_fd; /* /proc/self/statm, opened while paths may still be opened; -1: not there */
 

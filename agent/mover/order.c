@@ -202,9 +202,13 @@ static bool obey(struct mover *mover, const struct order *order, int fd)
     case ORDER_LEFT:
         outbox_set_left(mover->outbox, FRAME_SEGMENT, order->left.bytes);
         return true;
+    case ORDER_GO:
+        if (order->go.last) {
+            atomic_store(&mover->guest_is_paused, true);
+        }
+        return memory_source_order(mover->memory_source, order, fd);
     case ORDER_MEMORY:
     case ORDER_HOLD:
-    case ORDER_GO:
         return is_source ? memory_source_order(mover->memory_source, order, fd)
                          : memory_destination_attach(mover->memory_destination, fd);
     }

@@ -18,7 +18,7 @@
  *     | -- MEMORY + stream socket ------------>  |  reads until EOF
  *     | -- HOLD{pages} ----------------------->  |  stop reading at so many page records
  *     | <---------------------- HELD{pages} ---  |
- *     | -- GO -------------------------------->  |  read on (takes a HOLD back)
+ *     | -- GO{last} -------------------------->  |  read on (takes a HOLD back)
  *     | -- LEFT{bytes} ---------------------->  |  so much memory is still to come, for QEMU: the
  *     |                                          |  disks get the link in proportion
  *     | <--------- MEMORY_DONE{bytes, hash} ---  |  EOF seen, all RECEIVED by the other side
@@ -156,6 +156,11 @@ struct order_hold {
     uint64_t pages; /* counted over the whole stream, as HELD and SAMPLE do */
 };
 
+struct order_go {
+    /* The guest stands still, and everything that is left goes now: no bound in time any more. */
+    bool last;
+};
+
 struct order_left {
     uint64_t bytes;
 };
@@ -168,6 +173,7 @@ struct order {
         struct order_disk disk; /* destination: the export's name is "disk<N>" */
         struct order_pass pass; /* RELEASE: only disk and pass count */
         struct order_hold hold;
+        struct order_go go;
         struct order_left left;
     };
 };
