@@ -257,7 +257,7 @@ uint64_t source_disk_left(const struct source *source);
 void source_exports_end(struct source *source);
 
 /* --- source_verify.c --- */
-/* The first comparison of the disks, or one after a pass, is not through; never without --verify. */
+/* The first comparison of the disks is not through; never without --verify. */
 bool source_comparing(const struct source *source);
 /* What a comparison of all that is left would take in the pause; 0 without --verify. */
 uint32_t source_verify_ms(const struct source *source);

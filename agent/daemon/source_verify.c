@@ -2,7 +2,7 @@
  * --verify at the source. The mover compares the disks with the destination's, from the end of the bulk pass on (agent/mover/orders.h); here
  * its findings are waited for and judged:
  *
- *   before memory: until the mover has compared everything once, so that little is left for the pause
+ *   before memory: until the mover has gone through everything once, so that little is left for the pause
  *   in the pause:  all last passes flushed -> VERIFY -> VERIFIED -> equal: the exports end and QEMU may finish; else rollback
  *
  * Both contents stand still then, and nothing has been given up: whatever is found, the guest can go on here.
@@ -17,7 +17,7 @@
 
 bool source_comparing(const struct source *source)
 {
-    return source->request.verify && source->sample.comparing;
+    return source->request.verify && source->sample.never_compared;
 }
 
 uint32_t source_verify_ms(const struct source *source)

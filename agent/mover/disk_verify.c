@@ -30,6 +30,7 @@ struct comparison {
     struct run run;
     bool frozen;  /* begun after VERIFY: a difference is one */
     bool is_void; /* its run is compared by others: what comes out does not matter */
+    bool first;   /* of the disk's first round */
     bool read, answered;
     struct frame_hash there;
 };
@@ -40,9 +41,10 @@ struct compared_disk {
     bool known;             /* DISK came for it */
     bool round;             /* under way: up to AT what was stale is being compared */
     bool again;             /* a pass ended meanwhile: another round follows */
+    bool first_begun;       /* the first round has begun all its comparisons */
     uint64_t at;
-    unsigned reading;     /* comparisons whose digest is not there yet */
-    unsigned comparisons; /* of this disk */
+    unsigned reading;    /* comparisons whose digest is not there yet */
+    unsigned first_left; /* comparisons of the first round that are not over */
 };
 
 struct disk_verify {
@@ -75,9 +77,9 @@ struct disk_verify *disk_verify_new(struct mover *mover, struct request_table *r
     return verify;
 }
 
-static bool is_behind(const struct compared_disk *disk)
+static bool is_never_compared(const struct compared_disk *disk)
 {
-    return disk->known && (disk->link == NULL || disk->round || disk->comparisons > 0);
+    return disk->known && (!disk->first_begun || disk->first_left > 0);
 }
 
 /* What SAMPLE tells. */
@@ -85,11 +87,11 @@ static void publish(struct disk_verify *verify)
 {
     struct counters *counters = &verify->mover->counters;
     uint64_t now = mover_now_us(), bytes = 0;
-    bool comparing = verify->suspect_count > 0;
+    bool never_compared = false;
 
     for (uint32_t i = 0; i < verify->disk_end; i++) {
         bytes += stale_map_bytes(&verify->disks[i].stale);
-        comparing = comparing || is_behind(&verify->disks[i]);
+        never_compared = never_compared || is_never_compared(&verify->disks[i]);
     }
     for (unsigned i = 0; i < COMPARISONS_MAX && verify->active > 0; i++) {
         bytes += verify->comparisons[i].request != NULL ? verify->comparisons[i].run.length : 0;
@@ -98,7 +100,7 @@ static void publish(struct disk_verify *verify)
         bytes += verify->suspects[i].length;
     }
     count_set(&counters->uncompared_bytes, bytes);
-    atomic_store_explicit(&counters->comparing, comparing, memory_order_relaxed);
+    atomic_store_explicit(&counters->never_compared, never_compared, memory_order_relaxed);
     if (verify->active_since_us != 0) {
         count_add(&counters->comparing_us, now - verify->active_since_us);
     }
@@ -211,6 +213,7 @@ static bool take_stale(struct compared_disk *disk, struct run *run)
             disk->at = run->offset + run->length;
             return true;
         }
+        disk->first_begun = true;
         disk->round = disk->again;
         disk->again = false;
         disk->at = 0;
@@ -322,7 +325,7 @@ static void conclude(struct disk_verify *verify, struct comparison *comparison)
     }
     request_release(verify->requests, comparison->request);
     comparison->request = NULL;
-    verify->disks[comparison->run.disk].comparisons--;
+    verify->disks[comparison->run.disk].first_left -= comparison->first;
     verify->active--;
 }
 
@@ -415,13 +418,14 @@ static bool begin(struct disk_verify *verify, struct comparison *comparison, con
 
     comparison->run = *run;
     comparison->frozen = verify->frozen;
+    comparison->first = !disk->first_begun;
     comparison->is_void = comparison->read = comparison->answered = false;
     if (!open_request(verify, comparison)) {
         return false;
     }
     verify->active++;
-    disk->comparisons++;
     disk->reading++;
+    disk->first_left += comparison->first;
     return take_step(verify, comparison,
                      disk_digest_begin(&comparison->digest, disk->link, run->offset, run->length));
 }

@@ -111,7 +111,7 @@ static void fill_sample(const struct mover *mover, struct report_sample *sample)
     sample->reread_bytes = count_get(&counters->reread_bytes);
     sample->comparing_us = count_get(&counters->comparing_us);
     sample->uncompared_bytes = count_get(&counters->uncompared_bytes);
-    sample->comparing = atomic_load_explicit(&counters->comparing, memory_order_relaxed);
+    sample->never_compared = atomic_load_explicit(&counters->never_compared, memory_order_relaxed);
     sample->stream_phase = atomic_load_explicit(&counters->stream_phase, memory_order_relaxed);
     sample->rss_bytes = resident_bytes(mover);
 }

@@ -34,7 +34,7 @@ struct counters {
     _Atomic uint64_t pages, zero_pages, page_bytes;
     _Atomic uint64_t pass_left[ORDERS_MAX_DISKS], pass_reached[ORDERS_MAX_DISKS];
     _Atomic uint64_t compared_bytes, reread_bytes, comparing_us, uncompared_bytes;
-    atomic_bool comparing;
+    atomic_bool never_compared;
     _Atomic uint32_t stream_phase;
 };
 

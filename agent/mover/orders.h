@@ -249,7 +249,7 @@ struct report_sample {
      * (the rest are holes); the time in which comparisons were under way. */
     uint64_t compared_bytes, reread_bytes, comparing_us;
     uint64_t uncompared_bytes; /* still to be compared, or compared again */
-    bool comparing;            /* a disk has not been compared since its last pass */
+    bool never_compared;       /* a disk has not been gone through once */
     uint32_t stream_phase;     /* enum stream_phase of protocol/stream_cutter.h */
     uint64_t rss_bytes;
 };
