@@ -144,26 +144,35 @@ static bool send_segment(struct memory_source *source)
     return send_mark(source, FRAME_CHECKPOINT, stream_hash_end_run(&source->hash));
 }
 
+static bool holds_last(const struct memory_source *source)
+{
+    return (source->mover->settings.flags & ORDER_FLAG_HOLD_LAST) != 0;
+}
+
+/* Whether what was read is less than may be on its way. A segment kept back (HOLD_LAST) may be more
+ * than a window that has become narrow since; when nothing else is on its way, only it can widen it
+ * again. */
+static bool window_has_room(const struct memory_source *source)
+{
+    uint64_t received = source->kept.received_bytes;
+    uint64_t limit =
+        atomic_load(&source->mover->guest_is_paused) ? FLIGHT_MAX : window_limit(&source->window);
+
+    return source->offset + source->filled < received + limit ||
+           (holds_last(source) && source->offset == received);
+}
+
 static bool has_room(struct memory_source *source)
 {
     bool has;
-    uint64_t limit;
 
     pthread_mutex_lock(&source->mutex);
-    limit =
-        atomic_load(&source->mover->guest_is_paused) ? FLIGHT_MAX : window_limit(&source->window);
-    has = kept_has_room(&source->kept, TURN_SEQUENCES) &&
-          source->offset + source->filled < source->kept.received_bytes + limit;
+    has = kept_has_room(&source->kept, TURN_SEQUENCES) && window_has_room(source);
     if (!has) {
         window_was_full(&source->window);
     }
     pthread_mutex_unlock(&source->mutex);
     return has;
-}
-
-static bool holds_last(const struct memory_source *source)
-{
-    return (source->mover->settings.flags & ORDER_FLAG_HOLD_LAST) != 0;
 }
 
 static uint64_t pages_read(const struct memory_source *source)
