@@ -1,6 +1,6 @@
 """The faults. Each is a generator over a cell (cell.py): what it prepares before the migration begins, `yield`, what it does at the moment,
-`yield SECONDS`, what puts it right after that time or, with UNTIL_THE_END, when the migration has had its outcome. Its `finally` runs when
-the cell is over."""
+`yield SECONDS`, what puts it right after that time or, with UNTIL_THE_END, when the migration has had its outcome; `yield`, and a `finally`,
+for what must be there until all was looked at."""
 
 import contextlib
 import signal
@@ -205,6 +205,7 @@ def pool_full(cell):
         _fill(host, OTHER_POOL, "1M")
         yield UNTIL_THE_END
         host.run(["rm", f"{OTHER_POOL}/filler"])
+        yield
     finally:
         host.run(["umount", "-l", OTHER_POOL])
 
@@ -217,6 +218,7 @@ def journal_full(cell, side):
         yield
         _fill(host, JOURNALS, "4k")
         yield UNTIL_THE_END
+        yield
     finally:
         host.run(["umount", "-l", JOURNALS])
 
@@ -229,5 +231,6 @@ def journal_read_only(cell, side):
     try:
         yield
         yield UNTIL_THE_END
+        yield
     finally:
         host.run(["umount", "-l", JOURNALS])

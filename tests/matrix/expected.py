@@ -118,7 +118,7 @@ for FAULT in ("link-down-5s", "link-down-30s", "source-sends-into-nothing", "des
         ("paused", "loaded", DONE),
         ("committed", "cleanup", DONE),
     )
-row("link-down-30s", ("paused", "loaded", failed("link-lost", "downtime-exceeded")))
+row("link-down-30s", ("paused", "loaded", failed("pause-too-long")))
 row(
     "link-down-for-good",
     ("connect", "prepare", failed("peer-unreachable", "peer-lost", "link-lost")),
