@@ -64,7 +64,7 @@ def moved(bench, guest, *words, at=None):
     check(downtime is not None and downtime > 0, f"downtime {downtime}")
     # Seen from outside the guest is silent a little longer: until the switch has learned its new place.
     # A reply that was on its way when the guest stopped may come that much later on a busy machine.
-    check(report.pause_gap_ms + 20 > downtime - error, f"downtime {downtime} ms, but seen from outside only {report.pause_gap_ms:.0f} ms")
+    check(report.gap_ms + 20 > downtime - error, f"downtime {downtime} ms, but seen from outside only {report.gap_ms:.0f} ms")
     print(f"     {result['mode_used']}: total {result['total_ms']} ms, downtime {downtime} ms (outside {report.pause_gap_ms:.0f}), "
           f"wire {result['wire_bytes'] >> 20} MiB, rounds {result['memory']['rounds']}, passes {result['disk']['passes']}")
     return result
