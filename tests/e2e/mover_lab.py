@@ -58,13 +58,17 @@ class OrderHold(ctypes.Structure):
     _fields_ = [('pages', u64)]
 
 
+class OrderGo(ctypes.Structure):
+    _fields_ = [('last', ctypes.c_bool)]
+
+
 class OrderLeft(ctypes.Structure):
     _fields_ = [('bytes', u64)]
 
 
 class OrderBody(ctypes.Union):
     _fields_ = [('begin', OrderBegin), ('lane', OrderLane), ('disk', OrderDisk), ('passing', OrderPass),
-                ('hold', OrderHold), ('left', OrderLeft)]
+                ('hold', OrderHold), ('go', OrderGo), ('left', OrderLeft)]
 
 
 class Order(ctypes.Structure):
@@ -144,7 +148,7 @@ class Mover:
     def order(self, kind, fd=None, **fields):
         order = Order(type=kind)
         part = {BEGIN: order.body.begin, LANE: order.body.lane, DISK: order.body.disk, PASS: order.body.passing,
-                RELEASE: order.body.passing, HOLD: order.body.hold, LEFT: order.body.left}.get(kind)
+                RELEASE: order.body.passing, HOLD: order.body.hold, GO: order.body.go, LEFT: order.body.left}.get(kind)
         for key, value in fields.items():
             if isinstance(value, bytes) and key in ('ticket', 'key'):
                 value = (u8 * len(value))(*value)

@@ -261,6 +261,24 @@ def go_takes_a_hold_back(lab):
 
 
 @test
+def in_the_pause_nothing_holds_the_stream_back(lab):
+    stream = qemu_stream(6000, MIB)
+    source, destination = lab.pair()
+    qemu_out, fd_out = lab.stream_pair()
+    qemu_in, fd_in = lab.stream_pair()
+    source.order(MEMORY, fd_out)
+    Feeder(qemu_out, stream)
+    source.settle(0.5)
+    # Nothing is acknowledged: the destination's QEMU is not there yet.
+    if not MIB <= source.sample.stream_bytes < 2 * MIB:
+        raise Failed(f'{source.sample.stream_bytes} bytes were read ahead')
+    source.order(GO, last=True)
+    mover_resume.until(source, 'all of the stream', lambda sample: sample.stream_bytes == len(stream))
+    destination.order(MEMORY, fd_in)
+    memory_arrives(source, destination, Drain(qemu_in), stream)
+
+
+@test
 def hold_last_keeps_the_last_segment(lab):
     for size in (1000000, 4 * 262144):
         stream = os.urandom(size)
