@@ -7,6 +7,7 @@
 #include "agent/common/must.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,8 @@
 
 /* Reports taken in one turn of the loop. */
 #define REPORTS_PER_TURN 32
+/* What is killed is gone in milliseconds. One that the kernel holds for longer must not hold everything up. */
+#define KILLED_S 2
 
 struct pending {
     struct order order;
@@ -30,7 +33,9 @@ struct mover_link {
     STAILQ_HEAD(, pending) pending;
     struct mover_handlers handlers;
     void *context;
-    bool ended, freed;
+    bool ended, exited, freed;
+    void (*gone)(void *context); /* once it is being ended */
+    struct event *killed;
     unsigned depth;
 };
 
@@ -52,6 +57,7 @@ static void destroy(struct mover_link *link)
     }
     event_free(link->readable);
     event_free(link->writable);
+    event_free(link->killed);
     close(link->fd);
     child_free(link->child);
     free(link);
@@ -91,12 +97,55 @@ static void end(struct mover_link *link, const char *text)
     leave(link);
 }
 
+static void tell_gone(struct mover_link *link)
+{
+    void (*gone)(void *context) = link->gone;
+
+    if (link->freed) {
+        return;
+    }
+    event_del(link->killed);
+    link->depth++;
+    gone(link->context);
+    leave(link);
+}
+
+static void on_killed_limit(evutil_socket_t fd, short what, void *context)
+{
+    struct mover_link *link = context;
+
+    (void)fd;
+    (void)what;
+    log_warning("the mover %d does not die; going on", (int)mover_link_pid(link));
+    tell_gone(link);
+}
+
+void mover_link_end(struct mover_link *link, void (*gone)(void *context), void *context)
+{
+    event_del(link->readable);
+    event_del(link->writable);
+    link->ended = true;
+    link->gone = gone;
+    link->context = context;
+    if (link->exited) {
+        tell_gone(link);
+        return;
+    }
+    child_signal(link->child, SIGKILL);
+    event_add(link->killed, &(struct timeval){KILLED_S, 0});
+}
+
 static void on_exit_of_child(struct child *child, bool exited, int code, void *context)
 {
     struct mover_link *link = context;
     char text[64];
 
     (void)child;
+    link->exited = true;
+    if (link->gone) {
+        tell_gone(link);
+        return;
+    }
     snprintf(text, sizeof text, exited ? "exit code %d" : "killed by signal %d", code);
     end(link, text);
 }
@@ -201,6 +250,7 @@ struct mover_link *mover_link_new(struct daemon *daemon, const struct mover_hand
     }
     link->readable = event_new(daemon->base, link->fd, EV_READ | EV_PERSIST, on_readable, link);
     link->writable = event_new(daemon->base, link->fd, EV_WRITE, on_writable, link);
+    link->killed = evtimer_new(daemon->base, on_killed_limit, link);
     event_add(link->readable, NULL);
     return link;
 }

@@ -25,6 +25,8 @@ struct mover_link *mover_link_new(struct daemon *daemon, const struct mover_hand
                                   void *context, struct error *error);
 /* Queues ORDER with FD (taken over; -1: none). Never calls back from within. */
 void mover_link_send(struct mover_link *link, const struct order *order, int fd);
+/* Kills it, and calls GONE when all that it had open is closed; perhaps from within. No handler is called any more. LINK is freed as ever. */
+void mover_link_end(struct mover_link *link, void (*gone)(void *context), void *context);
 /* Closes our end: the mover ends by itself. NULL is fine. */
 void mover_link_free(struct mover_link *link);
 pid_t mover_link_pid(const struct mover_link *link);

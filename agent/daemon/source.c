@@ -394,22 +394,35 @@ void source_fail_text(struct source *source, const char *id, const char *text, .
     source_fail(source, &error);
 }
 
+/*
+ * The mover goes first: in its last phase QEMU writes the stream under its big lock, and a mover that does not read (its lanes are gone) would
+ * keep every QMP command waiting for ever. And it must be gone: QEMU 7.2 is stuck for good, guest and all, when its NBD server is stopped
+ * while a client has not finished its negotiation, and takes note of its end no more. Of those that have, QEMU does not see the end: their
+ * sockets are parked in it.
+ */
+static void on_mover_gone(void *context)
+{
+    struct source *source = context;
+
+    mover_link_free(source->mover);
+    source->mover = NULL;
+    put_back(source);
+}
+
 void source_roll_back(struct source *source)
 {
     bool peer_knows = source->peer && source->offered && !source->refused;
 
     end_steps(source);
-    /*
-     * The mover goes first: in its last phase QEMU writes the stream under its big lock, and a mover that does not read (its lanes are gone)
-     * would keep every QMP command waiting for ever. QEMU never sees its NBD clients leave: their sockets are parked in it.
-     */
-    mover_link_free(source->mover);
-    source->mover = NULL;
     source->peer_undone = !peer_knows || source->peer_acknowledged;
     if (!source->peer_undone) {
         source_limit(source, NULL, ABORTED_WAIT_MS);
     }
-    put_back(source);
+    if (source->mover) {
+        mover_link_end(source->mover, on_mover_gone, source);
+    } else {
+        put_back(source);
+    }
 }
 
 void source_finish(struct source *source)
