@@ -17,7 +17,7 @@ from .errors import LabError
 from .qmp import Qmp, unix_connect
 
 QEMU = "/usr/bin/qemu-system-x86_64"
-KERNEL_WORDS = "console=ttyS0 quiet rdinit=/init mitigations=off audit=0 cryptomgr.notests"
+KERNEL_WORDS = "console=ttyS0 quiet rdinit=/init mitigations=off audit=0 cryptomgr.notests no_timer_check"
 BOOT = "/srv/watari/boot"
 # QEMU before 9.0 under TCG loses writes of a migrating guest when its RAM is a multiple of this.
 TCG_UNSAFE_KIB = 256
