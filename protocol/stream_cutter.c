@@ -1,26 +1,6 @@
 /*
- * The stream cutter: a push parser over QEMU's migration stream. See stream_cutter.h.
- *
- * The layout, as QEMU 2.4 to 10 write it with the capabilities watari leaves off
- * (migration/savevm.c and ram.c there):
- *
- *   u32 magic · u32 version 3 · 0x07 configuration · sections ...
- *   configuration  u32 length · machine name · any of: 0x05 · string name · u32 version · fields
- *   0x01 start     u32 id · string name · u32 instance · u32 version · body · footer
- *   0x02 part      u32 id · body · footer               0x03 end: the same
- *   0x04 full      device state, from here on opaque
- *   0x08 command   u16 command · u16 length · data; no footer
- *   footer         0x7e · u32 id
- *
- * A body of section "ram" is records, each u64 address | flags; a string is u8 length · bytes:
- *
- *   0x004 sizes    address is the total; then until it is used up: string block · u64 length
- *   0x002 zero     [string block] · u8 0                0x008 page: [string block] · the page
- *   0x040 XBZRLE   [string block] · u8 1 · u16 length · data
- *   0x100 deflate  [string block] · u32 length · data
- *   0x200 flush    alone                                0x010 end of the body, alone
- *   0x020 goes with one of the four kinds of page: it is of the same block as the page before it,
- *         which is not named again
+ * The stream cutter: a push parser over QEMU's migration stream. See stream_cutter.h, and
+ * stream_format.h for what it parses.
  *
  * Owns its list of blocks, nothing else; one thread at a time, in a mover.
  */
@@ -28,6 +8,7 @@
 
 #include "bytes.h"
 #include "ram_blocks.h"
+#include "stream_format.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -35,38 +16,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define STREAM_MAGIC 0x5145564du
-#define STREAM_VERSION 3u
-#define RAM_SECTION_VERSION 4u
-#define XBZRLE_ENCODING 1u
 #define NAME_MAX_LENGTH RAM_BLOCK_NAME_MAX
 /* The longest field that must be seen whole: a section's or block's name and the eight bytes after
  * it. */
 #define FIELD_MAX (NAME_MAX_LENGTH + 8u)
 #define REASON_SIZE 160u
-
-enum section_type {
-    SECTION_EOF = 0x00,
-    SECTION_START = 0x01,
-    SECTION_PART = 0x02,
-    SECTION_END = 0x03,
-    SECTION_FULL = 0x04,
-    SECTION_SUBSECTION = 0x05,
-    SECTION_CONFIGURATION = 0x07,
-    SECTION_COMMAND = 0x08,
-    SECTION_FOOTER = 0x7e,
-};
-
-enum record_flag {
-    RECORD_ZERO = 0x02,
-    RECORD_SIZES = 0x04,
-    RECORD_PAGE = 0x08,
-    RECORD_BODY_END = 0x10,
-    RECORD_SAME_BLOCK = 0x20,
-    RECORD_XBZRLE = 0x40,
-    RECORD_DEFLATE = 0x100,
-    RECORD_FLUSH = 0x200,
-};
 
 /* The field that comes next. */
 enum step {
@@ -109,6 +63,9 @@ struct stream_cutter {
     uint64_t record;   /* the page record whose block's name is being read */
     uint64_t ram_left; /* of the total, not yet named by the list of blocks */
 
+    struct stream_unit unit; /* what is known of the one under way */
+    bool in_record;          /* a page record's fields are not all read */
+
     struct ram_blocks blocks;
     const struct ram_block *page_block; /* of the last page record; the list no longer grows then */
     char reason[REASON_SIZE];
@@ -135,6 +92,12 @@ void stream_cutter_free(struct stream_cutter *cutter)
     }
     ram_blocks_free(&cutter->blocks);
     free(cutter);
+}
+
+/* Nothing more is read: the rest goes by as it is. */
+static bool is_opaque(const struct stream_cutter *cutter)
+{
+    return cutter->phase == STREAM_DEVICE || cutter->phase == STREAM_OPAQUE;
 }
 
 static void expect(struct stream_cutter *cutter, enum step step, size_t wanted)
@@ -316,6 +279,13 @@ static void command_take(struct stream_cutter *cutter, const uint8_t *field)
     lose(cutter, "command %u of %u bytes", command, length);
 }
 
+/* All fields of a page record are read; the bytes to pass over, if any, are the last of it. */
+static void record_ends(struct stream_cutter *cutter)
+{
+    cutter->in_record = false;
+    expect(cutter, STEP_RECORD, 8);
+}
+
 /* With the block and the address known. */
 static void page_take(struct stream_cutter *cutter)
 {
@@ -325,14 +295,22 @@ static void page_take(struct stream_cutter *cutter)
         lose(cutter, "a page at 0x%llx, behind its block's end", (unsigned long long)address);
         return;
     }
+    cutter->unit = (struct stream_unit){
+        .kind = STREAM_ENCODED_PAGE,
+        .names_block = (cutter->record & RECORD_SAME_BLOCK) == 0,
+        .block = (size_t)(cutter->page_block - cutter->blocks.list),
+        .page = address / cutter->page_size,
+    };
     switch (cutter->record & mask & ~(uint64_t)RECORD_SAME_BLOCK) {
     case RECORD_PAGE:
+        cutter->unit.kind = STREAM_WHOLE_PAGE;
         cutter->counts.pages++;
         cutter->counts.page_bytes += cutter->page_size;
         cutter->skip = cutter->page_size;
-        expect(cutter, STEP_RECORD, 8);
+        record_ends(cutter);
         return;
     case RECORD_ZERO:
+        cutter->unit.kind = STREAM_ZERO_PAGE;
         expect(cutter, STEP_ZERO_FILL, 1);
         return;
     case RECORD_XBZRLE:
@@ -368,6 +346,7 @@ static void record_take(struct stream_cutter *cutter, const uint8_t *field)
     bool has_blocks = cutter->blocks.count > 0;
     if (is_page_kind(flags & ~(uint64_t)RECORD_SAME_BLOCK) && has_blocks) {
         cutter->record = value;
+        cutter->in_record = true;
         if ((flags & RECORD_SAME_BLOCK) == 0) {
             expect(cutter, STEP_PAGE_BLOCK_NAME_LENGTH, 1);
         } else if (cutter->page_block != NULL) {
@@ -426,7 +405,7 @@ static void zero_fill_take(struct stream_cutter *cutter, const uint8_t *field)
     }
     cutter->counts.pages++;
     cutter->counts.zero_pages++;
-    expect(cutter, STEP_RECORD, 8);
+    record_ends(cutter);
 }
 
 /* A page that QEMU itself has encoded in LENGTH bytes. */
@@ -439,7 +418,7 @@ static void encoded_take(struct stream_cutter *cutter, uint32_t length, uint32_t
     cutter->counts.pages++;
     cutter->counts.other_pages++;
     cutter->skip = length;
-    expect(cutter, STEP_RECORD, 8);
+    record_ends(cutter);
 }
 
 static void xbzrle_take(struct stream_cutter *cutter, const uint8_t *field)
@@ -561,20 +540,50 @@ static size_t field_feed(struct stream_cutter *cutter, const uint8_t *bytes, siz
     return missing;
 }
 
+/* Returns how many of SIZE bytes it went on by: to the end of a field or of what is passed over. */
+static size_t go_on(struct stream_cutter *cutter, const uint8_t *bytes, size_t size)
+{
+    size_t taken = size;
+    if (!is_opaque(cutter) && cutter->skip == 0) {
+        return field_feed(cutter, bytes, size);
+    }
+    if (!is_opaque(cutter)) {
+        taken = cutter->skip < size ? (size_t)cutter->skip : size;
+        cutter->skip -= taken;
+    }
+    cutter->counts.bytes += taken;
+    return taken;
+}
+
+static bool unit_has_ended(const struct stream_cutter *cutter)
+{
+    return is_opaque(cutter) || (cutter->have == 0 && cutter->skip == 0 && !cutter->in_record);
+}
+
+size_t stream_cutter_take(struct stream_cutter *cutter, const uint8_t *bytes, size_t size,
+                          struct stream_unit *unit)
+{
+    assert(size > 0);
+    size_t taken = 0;
+    do {
+        taken += go_on(cutter, bytes + taken, size - taken);
+    } while (taken < size && !unit_has_ended(cutter));
+    *unit = cutter->unit;
+    unit->is_whole = unit_has_ended(cutter);
+    if (is_opaque(cutter)) {
+        unit->kind = STREAM_OTHER;
+    }
+    if (unit->is_whole) {
+        cutter->unit = (struct stream_unit){.kind = STREAM_OTHER};
+    }
+    return taken;
+}
+
 void stream_cutter_feed(struct stream_cutter *cutter, const uint8_t *bytes, size_t size)
 {
+    struct stream_unit unit;
     while (size > 0) {
-        size_t taken;
-        if (cutter->phase == STREAM_DEVICE || cutter->phase == STREAM_OPAQUE) {
-            taken = size;
-            cutter->counts.bytes += taken;
-        } else if (cutter->skip > 0) {
-            taken = cutter->skip < size ? (size_t)cutter->skip : size;
-            cutter->skip -= taken;
-            cutter->counts.bytes += taken;
-        } else {
-            taken = field_feed(cutter, bytes, size);
-        }
+        size_t taken = stream_cutter_take(cutter, bytes, size, &unit);
         bytes += taken;
         size -= taken;
     }
@@ -588,6 +597,11 @@ enum stream_phase stream_cutter_phase(const struct stream_cutter *cutter)
 const struct stream_counts *stream_cutter_counts(const struct stream_cutter *cutter)
 {
     return &cutter->counts;
+}
+
+const struct ram_blocks *stream_cutter_blocks(const struct stream_cutter *cutter)
+{
+    return &cutter->blocks;
 }
 
 const char *stream_cutter_reason(const struct stream_cutter *cutter)

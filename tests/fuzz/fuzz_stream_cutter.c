@@ -1,5 +1,5 @@
 /*
- * A QEMU migration stream, split in two ways: both must be read alike. The first byte says how it
+ * A QEMU migration stream, split in two ways: both must be read alike, and be cut into the same units. The first byte says how it
  * is split and what stands in front of the rest: nothing, the configuration, or everything up to
  * the first part of RAM (which chance would hardly find).
  */
@@ -47,6 +47,48 @@ static void counts_check(const struct stream_cutter *cutter)
            (stream_cutter_reason(cutter)[0] != '\0'));
 }
 
+/* Pages must be where the setup has room for them, and no unit longer than it may be. */
+static void unit_check(const struct stream_cutter *cutter, const struct stream_unit *unit,
+                       size_t size)
+{
+    const struct ram_blocks *blocks = stream_cutter_blocks(cutter);
+    if (unit->kind != STREAM_OTHER) {
+        assert(unit->block < blocks->count);
+        assert(unit->page < blocks->list[unit->block].length / PAGE_SIZE);
+        assert(unit->kind != STREAM_WHOLE_PAGE || size >= 8 + PAGE_SIZE);
+    }
+    assert(size <= STREAM_UNIT_MAX(PAGE_SIZE) || stream_cutter_phase(cutter) == STREAM_DEVICE ||
+           stream_cutter_phase(cutter) == STREAM_OPAQUE);
+}
+
+/* Feeds CHUNK bytes at a time, and returns a number that depends on each unit but those that are opaque: these end
+ * where the chunks do. */
+static uint64_t units_feed(struct stream_cutter *cutter, const uint8_t *data, size_t size,
+                           size_t chunk)
+{
+    uint64_t sum = 0;
+    size_t unit_size = 0;
+    size_t room = chunk;
+    while (size > 0) {
+        struct stream_unit unit;
+        size_t taken = stream_cutter_take(cutter, data, size < room ? size : room, &unit);
+        data += taken;
+        size -= taken;
+        unit_size += taken;
+        room = room == taken ? chunk : room - taken;
+        if (!unit.is_whole) {
+            continue;
+        }
+        unit_check(cutter, &unit, unit_size);
+        if (unit.kind != STREAM_OTHER) {
+            sum = sum * 31 + unit_size + unit.page * 7 + unit.block * 5 + (uint64_t)unit.kind;
+            sum += unit.names_block ? 1000 : 0;
+        }
+        unit_size = 0;
+    }
+    return sum;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size == 0) {
@@ -61,10 +103,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     assert(whole != NULL && split != NULL);
     head_feed(whole, parts);
     head_feed(split, parts);
-    stream_cutter_feed(whole, data, size);
-    for (size_t at = 0; at < size; at += chunk) {
-        stream_cutter_feed(split, data + at, size - at < chunk ? size - at : chunk);
-    }
+    uint64_t units = units_feed(whole, data, size, SIZE_MAX);
+    assert(units_feed(split, data, size, chunk) == units);
     counts_check(whole);
     assert(stream_cutter_phase(whole) == stream_cutter_phase(split));
     assert(strcmp(stream_cutter_reason(whole), stream_cutter_reason(split)) == 0);
