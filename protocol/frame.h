@@ -46,7 +46,7 @@
  * segments, before compression, may lie among them; a destination refuses what is beyond. */
 #define FRAME_SEGMENT_WINDOW 256u
 #define FRAME_SEGMENT_WINDOW_BYTES (64u << 20)
-/* A CHECKPOINT stands after each run of so many stream bytes. */
+/* A CHECKPOINT is due after so many stream bytes, where a segment ends. */
 #define FRAME_CHECKPOINT_BYTES (64u << 20)
 /* Largest run of a disk in one VERIFY, in bytes: a moment's reading, so that none keeps others
  * waiting for long. */

@@ -1,9 +1,9 @@
 #include "memory_source.h"
 #include "kept.h"
+#include "page_encoder.h"
 #include "stream_hash.h"
 #include "window.h"
 #include "agent/common/log.h"
-#include "protocol/stream_cutter.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -58,14 +58,20 @@ struct memory_source {
     /* The thread's own. */
     enum source_state state;
     int stream;
-    struct stream_cutter *cutter;
-    struct stream_hash hash;
-    bool opaque_logged;
-    uint64_t offset;      /* of the segment being filled */
-    struct work *segment; /* NULL: none begun */
-    uint32_t filled;
-    uint32_t segment_size; /* it is full with so many */
+    struct page_encoder *encoder;
+    struct stream_hash hash; /* of what is sent */
+    bool opaque_logged, failure_logged;
+    uint64_t offset;        /* of the segment being filled, in the stream that is sent */
+    uint64_t checkpoint;    /* where the last one was */
+    struct work *segment;   /* NULL: none begun */
+    struct encoded_run run; /* in it */
+    uint32_t segment_size;  /* it is full with so many */
 };
+
+static const struct stream_counts *counts_of(const struct memory_source *source)
+{
+    return stream_cutter_counts(page_encoder_cutter(source->encoder));
+}
 
 bool memory_source_received(struct memory_source *source, const struct frame_received *received)
 {
@@ -124,23 +130,49 @@ static bool send_mark(struct memory_source *source, enum frame_type type, struct
     return true;
 }
 
-/* Sends what has been read, and the CHECKPOINT that is due after it. */
+/* A new one to read into, which begins with the pending bytes of the one before. */
+static bool begin_segment(struct memory_source *source)
+{
+    struct work *work;
+
+    pthread_mutex_lock(&source->mutex);
+    source->segment_size = window_unit(&source->window, SEGMENT_MIN, WORK_UNIT_MAX);
+    pthread_mutex_unlock(&source->mutex);
+    work = work_new(FRAME_SEGMENT, source->segment_size);
+    if (work == NULL) {
+        return mover_fail_memory(source->mover);
+    }
+    if (source->run.pending > 0) {
+        memcpy(work->data, source->run.bytes + source->run.done, source->run.pending);
+    }
+    source->segment = work;
+    source->run.bytes = work->data;
+    source->run.done = 0;
+    return true;
+}
+
+/* Sends what has been read as far as it ends with whole records, and the CHECKPOINT that is due
+ * after it. */
 static bool send_segment(struct memory_source *source)
 {
     struct work *work = source->segment;
 
-    if (source->filled == 0) {
+    if (source->run.done == 0) {
         return true;
     }
     work->segment.offset = source->offset;
-    work->length = source->filled;
-    source->offset += source->filled;
-    source->segment = NULL;
-    source->filled = 0;
+    work->length = (uint32_t)source->run.done;
+    stream_hash_feed(&source->hash, work->data, work->length);
+    source->offset += work->length;
+    if (!begin_segment(source)) {
+        work_unref(work);
+        return false;
+    }
     send_numbered(source, work, source->offset);
-    if (source->offset % FRAME_CHECKPOINT_BYTES != 0) {
+    if (source->offset - source->checkpoint < FRAME_CHECKPOINT_BYTES) {
         return true;
     }
+    source->checkpoint = source->offset;
     return send_mark(source, FRAME_CHECKPOINT, stream_hash_end_run(&source->hash));
 }
 
@@ -158,7 +190,7 @@ static bool window_has_room(const struct memory_source *source)
     uint64_t limit =
         atomic_load(&source->mover->guest_is_paused) ? FLIGHT_MAX : window_limit(&source->window);
 
-    return source->offset + source->filled < received + limit ||
+    return source->offset + source->run.done < received + limit ||
            (holds_last(source) && source->offset == received);
 }
 
@@ -177,7 +209,7 @@ static bool has_room(struct memory_source *source)
 
 static uint64_t pages_read(const struct memory_source *source)
 {
-    return stream_cutter_counts(source->cutter)->pages;
+    return counts_of(source)->pages;
 }
 
 static void report_pages(struct memory_source *source, enum report_type type)
@@ -243,32 +275,34 @@ static void take_orders(struct memory_source *source)
 
 static void publish(struct memory_source *source)
 {
-    const struct stream_counts *counts = stream_cutter_counts(source->cutter);
+    const struct stream_cutter *cutter = page_encoder_cutter(source->encoder);
+    const struct stream_counts *counts = stream_cutter_counts(cutter);
     struct counters *counters = &source->mover->counters;
-    enum stream_phase phase = stream_cutter_phase(source->cutter);
+    enum stream_phase phase = stream_cutter_phase(cutter);
+    int failure = page_encoder_failure(source->encoder);
 
-    count_set(&counters->stream_bytes, counts->bytes);
+    count_set(&counters->stream_bytes, source->offset + source->run.done);
     count_set(&counters->pages, counts->pages);
     count_set(&counters->zero_pages, counts->zero_pages);
     count_set(&counters->page_bytes, counts->page_bytes);
+    count_set(&counters->same_pages, page_encoder_same_pages(source->encoder));
     atomic_store_explicit(&counters->stream_phase, (uint32_t)phase, memory_order_relaxed);
     if (phase == STREAM_OPAQUE && !source->opaque_logged) {
         source->opaque_logged = true;
-        log_warning("stream: %s; carried on byte for byte", stream_cutter_reason(source->cutter));
+        log_warning("stream: %s; carried on byte for byte", stream_cutter_reason(cutter));
+    }
+    if (failure != 0 && !source->failure_logged) {
+        source->failure_logged = true;
+        log_warning("stream: pages sent again unchanged are not left out: %s", strerror(-failure));
     }
 }
-/* How many bytes the next read may bring: not beyond the segment, a checkpoint, or (by much) a
- * HOLD. */
+
+/* How many bytes the next read may bring: not beyond the segment, or (by much) a HOLD. */
 static size_t next_read(struct memory_source *source)
 {
-    uint64_t to_checkpoint =
-        FRAME_CHECKPOINT_BYTES - (source->offset + source->filled) % FRAME_CHECKPOINT_BYTES;
-    size_t size = source->segment_size - source->filled;
+    size_t size = source->segment_size - source->run.done - source->run.pending;
     uint64_t pages;
 
-    if (to_checkpoint < size) {
-        size = (size_t)to_checkpoint;
-    }
     if (size > HOLD_RUN && hold_wanted(source, &pages) &&
         pages_read(source) + size / PAGE_RECORD_MIN >= pages) {
         size = HOLD_RUN;
@@ -278,8 +312,8 @@ static size_t next_read(struct memory_source *source)
 
 static bool segment_is_full(const struct memory_source *source)
 {
-    return source->filled > 0 && (source->filled == source->segment_size ||
-                                  (source->offset + source->filled) % FRAME_CHECKPOINT_BYTES == 0);
+    return source->segment != NULL &&
+           source->run.done + source->run.pending == source->segment_size;
 }
 
 static bool send_end(struct memory_source *source)
@@ -290,6 +324,10 @@ static bool send_end(struct memory_source *source)
 
 static bool end_of_stream(struct memory_source *source)
 {
+    /* A stream that ends within a record: QEMU over there shall see it end so. */
+    source->run.done += source->run.pending;
+    source->run.pending = 0;
+    publish(source);
     if (!holds_last(source)) {
         return send_end(source);
     }
@@ -313,7 +351,7 @@ static enum read_step read_error(struct memory_source *source)
         return READ_MOVED;
     }
     mover_fail(source->mover, "stream", "reading QEMU's migration stream after %llu bytes: %s",
-               (unsigned long long)(source->offset + source->filled), strerror(errno));
+               (unsigned long long)counts_of(source)->bytes, strerror(errno));
     return READ_FAILED;
 }
 
@@ -332,15 +370,6 @@ static enum read_step send_if_followed(struct memory_source *source)
     return send_segment(source) ? READ_MOVED : READ_FAILED;
 }
 
-static bool begin_segment(struct memory_source *source)
-{
-    pthread_mutex_lock(&source->mutex);
-    source->segment_size = window_unit(&source->window, SEGMENT_MIN, WORK_UNIT_MAX);
-    pthread_mutex_unlock(&source->mutex);
-    source->segment = work_new(FRAME_SEGMENT, source->segment_size);
-    return source->segment != NULL || mover_fail_memory(source->mover);
-}
-
 static enum read_step read_stream(struct memory_source *source)
 {
     uint8_t *place;
@@ -352,7 +381,7 @@ static enum read_step read_stream(struct memory_source *source)
     if (source->segment == NULL && !begin_segment(source)) {
         return READ_FAILED;
     }
-    place = source->segment->data + source->filled;
+    place = source->run.bytes + source->run.done + source->run.pending;
     got = recv(source->stream, place, next_read(source), MSG_DONTWAIT);
     if (got < 0) {
         return read_error(source);
@@ -360,9 +389,7 @@ static enum read_step read_stream(struct memory_source *source)
     if (got == 0) {
         return end_of_stream(source) ? READ_MOVED : READ_FAILED;
     }
-    source->filled += (uint32_t)got;
-    stream_hash_feed(&source->hash, place, (size_t)got);
-    stream_cutter_feed(source->cutter, place, (size_t)got);
+    page_encoder_take(source->encoder, &source->run, (size_t)got);
     publish(source);
     if (segment_is_full(source) && !holds_last(source) && !send_segment(source)) {
         return READ_FAILED;
@@ -376,7 +403,7 @@ static bool wait_for_more(struct memory_source *source, bool with_stream)
 {
     struct pollfd fds[2] = {{.fd = source->waker.fd, .events = POLLIN},
                             {.fd = with_stream ? source->stream : -1, .events = POLLIN}};
-    bool is_partial = source->filled > 0 && !holds_last(source);
+    bool is_partial = source->run.done > 0 && !holds_last(source);
     bool is_full = source->state == SOURCE_READING && !with_stream;
     int ready;
 
@@ -472,8 +499,9 @@ struct memory_source *memory_source_start(struct mover *mover)
     source->new_stream = source->stream = -1;
     pthread_mutex_init(&source->mutex, NULL);
     window_init(&source->window, &bounds);
-    source->cutter = stream_cutter_new(GUEST_PAGE_SIZE);
-    if (source->cutter == NULL || !stream_hash_open(&source->hash) || !waker_open(&source->waker)) {
+    source->encoder = page_encoder_new(GUEST_PAGE_SIZE);
+    if (source->encoder == NULL || !stream_hash_open(&source->hash) ||
+        !waker_open(&source->waker)) {
         goto fail;
     }
     if (!mover_start_thread(mover, &source->thread, "memory", run, source)) {

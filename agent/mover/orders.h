@@ -232,13 +232,17 @@ struct report_sample {
     uint64_t disk_acknowledged; /* data bytes the other side has acknowledged (source) */
     uint64_t disk_zero_bytes;
     uint64_t disk_wire_bytes;     /* the share of wire_sent or _received that extents took */
-    uint64_t stream_bytes;        /* read from QEMU (source) or handed to it (destination) */
+    /* Of the stream as it is sent: made of what was read from QEMU (source), or handed to it
+     * (destination). */
+    uint64_t stream_bytes;
     uint64_t stream_acknowledged; /* RECEIVED by the other side (source) */
     uint64_t stream_wire_bytes;
     /* Frames of any kind that were given to a lane again after a RESUME, bytes (source). Those that
      * no lane had taken before do not count. */
     uint64_t resent_bytes;
+    /* Page records: as QEMU wrote them (source), or as they arrived (destination). */
     uint64_t pages, zero_pages, page_bytes;
+    uint64_t same_pages; /* of PAGES, left out because the other side has them already (source) */
     /* Data bytes of the running pass not yet acknowledged, by disk; 0 when none runs. Where the
      * block status is not known yet, a bulk pass counts all and a later one nothing. */
     uint64_t pass_left[ORDERS_MAX_DISKS];

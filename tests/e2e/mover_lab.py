@@ -91,7 +91,7 @@ class ReportMemory(ctypes.Structure):
 class ReportSample(ctypes.Structure):
     _fields_ = [(name, u64) for name in (
         'wire_sent wire_received disk_bytes disk_acknowledged disk_zero_bytes disk_wire_bytes stream_bytes '
-        'stream_acknowledged stream_wire_bytes resent_bytes pages zero_pages page_bytes').split()] + [
+        'stream_acknowledged stream_wire_bytes resent_bytes pages zero_pages page_bytes same_pages').split()] + [
             ('pass_left', u64 * MAX_DISKS), ('pass_reached', u64 * MAX_DISKS), ('compared_bytes', u64), ('reread_bytes', u64),
             ('comparing_us', u64), ('uncompared_bytes', u64), ('never_compared', ctypes.c_bool), ('stream_phase', u32),
             ('rss_bytes', u64)]
@@ -509,32 +509,67 @@ class Drain(threading.Thread):
         return self.data
 
 
+def stream_head(pages):
+    """A migration stream of QEMU 7.2 up to the first part of RAM, which is one block of PAGES pages."""
+    total = pages * 4096
+    return b''.join([
+        struct.pack('>II', 0x5145564d, 3), struct.pack('>BI', 7, 11) + b'pc-q35-7.2x'[:11],
+        struct.pack('>BI', 1, 2) + b'\x03ram' + struct.pack('>II', 0, 4),
+        struct.pack('>QB', total | 4, 6) + b'pc.ram' + struct.pack('>QQ', total, 0x10), struct.pack('>BI', 0x7e, 2)])
+
+
+def page_record(page, body, names_block):
+    """A record of a page with the bytes BODY, or of a zero page when BODY is None."""
+    block = b'\x06pc.ram' if names_block else b''
+    flags = (2 if body is None else 8) | (0 if names_block else 0x20)
+    return struct.pack('>Q', page * 4096 | flags) + block + (b'\0' if body is None else body)
+
+
+def stream_part(records, is_last):
+    return struct.pack('>BI', 3 if is_last else 2, 2) + b''.join(records) + struct.pack('>QBI', 0x10, 0x7e, 2)
+
+
+def device_state(size, noise):
+    return struct.pack('>BI', 4, 3) + b'\x05timer' + struct.pack('>II', 0, 2) + noise.randbytes(size)
+
+
+def text_page(number):
+    return (b'The quick brown fox jumps over the lazy dog %08d. ' * 90 % tuple([number] * 90))[:4096]
+
+
 def qemu_stream(pages, tail, seed=1):
     """A migration stream as QEMU 7.2 writes it: PAGES page records (a third zero, a third text, a third noise), then TAIL
     bytes of device state."""
     noise = random.Random(seed)
-    text = (b'The quick brown fox jumps over the lazy dog %08d. ' * 90)
-    out = [struct.pack('>II', 0x5145564d, 3), struct.pack('>BI', 7, 11) + b'pc-q35-7.2x'[:11]]
-    ram = b'pc.ram'
-    total = pages * 4096
-    out.append(struct.pack('>BI', 1, 2) + b'\x03ram' + struct.pack('>II', 0, 4))
-    out.append(struct.pack('>Q', total | 4) + struct.pack('>B', len(ram)) + ram + struct.pack('>QQ', total, 0x10))
-    out.append(struct.pack('>BI', 0x7e, 2))
+    out = [stream_head(pages)]
     for first in range(0, pages, 1000):
-        out.append(struct.pack('>BI', 2 if first + 1000 < pages else 3, 2))
-        for page in range(first, min(first + 1000, pages)):
-            same = b'' if page == first else None
-            flags = 0x20 if same is None else 0
-            block = b'' if same is None else struct.pack('>B', len(ram)) + ram
-            kind = page % 3
-            if kind == 0:
-                out.append(struct.pack('>Q', page * 4096 | 2 | flags) + block + b'\0')
-                continue
-            body = (text % tuple([page] * 90))[:4096] if kind == 1 else noise.randbytes(4096)
-            out.append(struct.pack('>Q', page * 4096 | 8 | flags) + block + body)
-        out.append(struct.pack('>QBI', 0x10, 0x7e, 2))
-    out.append(struct.pack('>BI', 4, 3) + b'\x05timer' + struct.pack('>II', 0, 2) + noise.randbytes(tail))
+        last = min(first + 1000, pages)
+        bodies = [None if page % 3 == 0 else text_page(page) if page % 3 == 1 else noise.randbytes(4096)
+                  for page in range(first, last)]
+        out.append(stream_part([page_record(page, body, page == first) for page, body in enumerate(bodies, first)],
+                               last == pages))
+    out.append(device_state(tail, noise))
     return b''.join(out)
+
+
+def qemu_rounds(pages, rounds, tail, seed=1):
+    """A migration stream in which every page is sent in each of ROUNDS, and the same without those that had not changed: a
+    third is zero each time, a third text that stays, a third new noise. Both, and how many pages the second one lacks."""
+    noise = random.Random(seed)
+    whole, lean = [stream_head(pages)], [stream_head(pages)]
+    left_out = 0
+    for number in range(rounds):
+        records, needed = [], []
+        for page in range(pages):
+            body = None if page % 3 == 0 else text_page(page) if page % 3 == 1 else noise.randbytes(4096)
+            records.append(page_record(page, body, number == 0 and page == 0))
+            if number == 0 or page % 3 == 2:
+                needed.append(records[-1])
+        whole.append(stream_part(records, number == rounds - 1))
+        lean.append(stream_part(needed, number == rounds - 1))
+        left_out += len(records) - len(needed)
+    end = device_state(tail, noise)
+    return b''.join(whole + [end]), b''.join(lean + [end]), left_out
 
 
 class LyingPeer:

@@ -17,7 +17,7 @@ from mover_checks import (MIB, allocated, carry_memory, contains, copy, disk_pai
                           make_source_image, memory_arrives, quiesce, run_all, test)
 from mover_lab import (DISK, GO, HELD, HOLD, HOLD_LAST, LANE, LANE_LOST, LANE_UP, LAST_HELD, LEFT, LEVEL_OFF, MEMORY,
                        MEMORY_DONE, PASS, PASS_DONE, QUIESCE, RELEASE, DESTINATION, SOURCE, Drain, Failed, Feeder,
-                       LyingPeer, Proxy, qemu_stream, run, tcp_pair)
+                       LyingPeer, Proxy, qemu_rounds, qemu_stream, run, tcp_pair)
 
 SEGMENT, CHECKPOINT, END, EXTENT, FLUSH, FAIL = 16, 17, 18, 32, 33, 48
 
@@ -185,8 +185,19 @@ def memory_arrives_byte_for_byte(lab):
 
 
 @test
+def pages_sent_again_unchanged_are_left_out(lab):
+    stream, lean, left_out = qemu_rounds(6000, 5, MIB)
+    source, destination, _, drain = carry_memory(lab, stream)
+    memory_arrives(source, destination, drain, lean)
+    sample = source.sample
+    equal((sample.pages, sample.zero_pages, sample.same_pages), (30000, 10000, left_out), 'the pages counted')
+    equal(sample.stream_bytes, len(lean), 'stream_bytes')
+    equal(destination.sample.pages, 30000 - left_out, 'the pages that arrived')
+
+
+@test
 def raw_lanes_and_a_stream_of_whole_checkpoints(lab):
-    stream = os.urandom(128 * MIB)  # no QEMU stream: carried as opaque; ends exactly at a checkpoint
+    stream = os.urandom(128 * MIB)  # no QEMU stream: carried as opaque; a checkpoint is its end
     source, destination, _, drain = carry_memory(lab, stream, lanes=1, level=LEVEL_OFF)
     memory_arrives(source, destination, drain, stream)
     equal(source.sample.stream_phase, 3, 'the phase')
