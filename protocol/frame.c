@@ -5,6 +5,7 @@
 #include "frame.h"
 
 #include "bytes.h"
+#include "page_operation.h"
 
 /* Sequence numbers, stream offsets and disk offsets stay below 2^63: they fit the integers of JSON,
  * off_t and NBD, and one may be added to them without a thought. */
@@ -80,7 +81,8 @@ void frame_segment_encode(const struct frame_segment *segment, uint8_t out[FRAME
     bytes_put64(out + 8, segment->offset);
     bytes_put32(out + 16, segment->raw_length);
     out[20] = (uint8_t)segment->codec;
-    memset(out + 21, 0, 3);
+    out[21] = 0;
+    bytes_put16(out + 22, segment->operations);
 }
 
 void frame_mark_encode(const struct frame_mark *mark, uint8_t out[FRAME_MARK_FIXED])
@@ -182,14 +184,16 @@ enum frame_verdict frame_segment_decode(const uint8_t *body, uint32_t length,
     if (verdict != FRAME_OK) {
         return verdict;
     }
-    if (sequence > FRAME_NUMBER_MAX || !range_fits(offset, raw_length) ||
-        !bytes_are_zero(body + 21, 3)) {
+    uint16_t operations = bytes_get16(body + 22);
+    if (sequence > FRAME_NUMBER_MAX || !range_fits(offset, raw_length) || body[21] != 0 ||
+        operations > PAGE_OPERATIONS_MAX || operations * PAGE_OPERATION_SIZE >= raw_length) {
         return FRAME_BAD_FIELD;
     }
     out->sequence = sequence;
     out->offset = offset;
     out->raw_length = raw_length;
     out->codec = (enum frame_codec)codec;
+    out->operations = operations;
     out->payload = body + FRAME_SEGMENT_FIXED;
     out->payload_length = length - FRAME_SEGMENT_FIXED;
     return FRAME_OK;

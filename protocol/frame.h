@@ -91,12 +91,15 @@ struct frame_hash {
     uint8_t bytes[16];
 };
 
-/* Body: u64 sequence · u64 offset · u32 raw_length · u8 codec · 3 zero bytes · payload. */
+/* Body: u64 sequence · u64 offset · u32 raw_length · u8 codec · u8 zero · u16 operations · payload.
+ * The data are bytes of the QEMU stream, at least one, and behind them the operations on its pages
+ * (page_operation.h). */
 struct frame_segment {
     uint64_t sequence;   /* from 0, no gaps */
     uint64_t offset;     /* of the segment's first byte in the QEMU stream */
-    uint32_t raw_length; /* 1 .. FRAME_DATA_MAX */
+    uint32_t raw_length; /* of the data; 1 .. FRAME_DATA_MAX */
     enum frame_codec codec;
+    uint16_t operations;    /* how many; 0 .. PAGE_OPERATIONS_MAX */
     const uint8_t *payload; /* borrowed from the body */
     uint32_t payload_length;
 };

@@ -279,7 +279,9 @@ static bool start_mover(struct source *source)
                   .flags =
                       (source->request.verify ? ORDER_FLAG_VERIFY : 0u) |
                       (pause_point_ahead(PAUSE_POINT_DEVICE_STATE) ? ORDER_FLAG_HOLD_LAST : 0u),
-                  .in_flight_ms = source->migration.daemon->config.in_flight_ms}};
+                  .in_flight_ms = source->migration.daemon->config.in_flight_ms,
+                  /* The hashes of all pages take a 256th; no page cache has been agreed. */
+                  .page_memory_bytes = source->inspection.memory_bytes / 64}};
     struct error error;
 
     source->mover = mover_link_new(source->migration.daemon, &handlers, source, &error);

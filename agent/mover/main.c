@@ -104,6 +104,7 @@ static void fill_sample(const struct mover *mover, struct report_sample *sample)
     sample->zero_pages = count_get(&counters->zero_pages);
     sample->page_bytes = count_get(&counters->page_bytes);
     sample->same_pages = count_get(&counters->same_pages);
+    sample->delta_pages = count_get(&counters->delta_pages);
     for (size_t i = 0; i < ORDERS_MAX_DISKS; i++) {
         sample->pass_left[i] = count_get(&counters->pass_left[i]);
         sample->pass_reached[i] = count_get(&counters->pass_reached[i]);

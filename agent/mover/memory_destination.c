@@ -1,6 +1,8 @@
 #include "memory_destination.h"
 #include "reorder.h"
 #include "stream_hash.h"
+#include "protocol/page_cache.h"
+#include "protocol/page_operation.h"
 #include "protocol/stream_cutter.h"
 
 #include <errno.h>
@@ -30,6 +32,7 @@ struct memory_destination {
     /* The thread's own. */
     int stream;
     struct stream_cutter *cutter;
+    struct page_cache cache;
     struct stream_hash hash;
     uint64_t sequence; /* all below are in QEMU's socket */
     uint64_t bytes;
@@ -198,15 +201,25 @@ static bool fail_place(struct memory_destination *destination, const char *what,
 
 static bool take_segment(struct memory_destination *destination, const struct work *work)
 {
+    uint32_t size = work->length - work->segment.operations * PAGE_OPERATION_SIZE;
+    const char *why;
+
     if (work->segment.offset != destination->bytes) {
         return fail_place(destination, "segment", work->segment.offset);
     }
-    stream_hash_feed(&destination->hash, work->data, work->length);
-    stream_cutter_feed(destination->cutter, work->data, work->length);
-    if (!write_stream(destination, work->data, work->length)) {
+    why = page_cache_obey(&destination->cache, work->data, size, work->data + size,
+                          work->segment.operations);
+    if (why != NULL) {
+        return mover_fail(destination->mover, "protocol",
+                          "the peer sent %s, in the segment at stream offset %llu", why,
+                          (unsigned long long)work->segment.offset);
+    }
+    stream_hash_feed(&destination->hash, work->data, size);
+    stream_cutter_feed(destination->cutter, work->data, size);
+    if (!write_stream(destination, work->data, size)) {
         return false;
     }
-    destination->bytes += work->length;
+    destination->bytes += size;
     publish(destination);
     return true;
 }
@@ -295,8 +308,9 @@ struct memory_destination *memory_destination_start(struct mover *mover)
     destination->new_stream = destination->stream = -1;
     pthread_mutex_init(&destination->mutex, NULL);
     destination->cutter = stream_cutter_new(GUEST_PAGE_SIZE);
-    if (destination->cutter == NULL || !stream_hash_open(&destination->hash) ||
-        !waker_open(&destination->waker)) {
+    if (destination->cutter == NULL ||
+        !page_cache_open(&destination->cache, page_cache_slots(mover->settings.page_cache_bytes)) ||
+        !stream_hash_open(&destination->hash) || !waker_open(&destination->waker)) {
         goto fail;
     }
     if (!mover_start_thread(mover, &destination->thread, "memory", run, destination)) {

@@ -1,6 +1,7 @@
 /*
- * The destination's memory thread: puts segments in order, hashes them, compares the hashes with
- * the source's, hands the bytes to QEMU and says RECEIVED.
+ * The destination's memory thread: puts segments in order, makes pages of differences
+ * (protocol/page_cache.h), hashes the stream, compares the hashes with the source's, hands the bytes
+ * to QEMU and says RECEIVED.
  */
 #ifndef WATARI_MOVER_MEMORY_DESTINATION_H
 #define WATARI_MOVER_MEMORY_DESTINATION_H

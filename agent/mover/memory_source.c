@@ -4,6 +4,7 @@
 #include "stream_hash.h"
 #include "window.h"
 #include "agent/common/log.h"
+#include "protocol/page_operation.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -29,6 +30,8 @@
 #define FLIGHT_FIRST (1u << 20)
 #define FLIGHT_MIN (2 * SEGMENT_MIN)
 #define FLIGHT_MAX (32u << 20)
+/* Behind a segment's stream bytes there is room for an operation on each of its whole pages. */
+#define OPERATIONS_MOST(segment) ((segment) / (GUEST_PAGE_SIZE + PAGE_RECORD_MIN) + 1)
 
 enum source_state {
     SOURCE_WAITING,   /* for MEMORY */
@@ -60,12 +63,12 @@ struct memory_source {
     int stream;
     struct page_encoder *encoder;
     struct stream_hash hash; /* of what is sent */
-    bool opaque_logged, failure_logged;
+    bool opaque_logged, reason_logged;
     uint64_t offset;        /* of the segment being filled, in the stream that is sent */
     uint64_t checkpoint;    /* where the last one was */
     struct work *segment;   /* NULL: none begun */
     struct encoded_run run; /* in it */
-    uint32_t segment_size;  /* it is full with so many */
+    uint32_t segment_size;  /* it is full with so many bytes of the stream */
 };
 
 static const struct stream_counts *counts_of(const struct memory_source *source)
@@ -134,14 +137,16 @@ static bool send_mark(struct memory_source *source, enum frame_type type, struct
 static bool begin_segment(struct memory_source *source)
 {
     struct work *work;
+    uint32_t size;
 
     pthread_mutex_lock(&source->mutex);
-    source->segment_size = window_unit(&source->window, SEGMENT_MIN, WORK_UNIT_MAX);
+    size = window_unit(&source->window, SEGMENT_MIN, WORK_UNIT_MAX);
     pthread_mutex_unlock(&source->mutex);
-    work = work_new(FRAME_SEGMENT, source->segment_size);
+    work = work_new(FRAME_SEGMENT, size);
     if (work == NULL) {
         return mover_fail_memory(source->mover);
     }
+    source->segment_size = size - OPERATIONS_MOST(size) * PAGE_OPERATION_SIZE;
     if (source->run.pending > 0) {
         memcpy(work->data, source->run.bytes + source->run.done, source->run.pending);
     }
@@ -156,6 +161,7 @@ static bool begin_segment(struct memory_source *source)
 static bool send_segment(struct memory_source *source)
 {
     struct work *work = source->segment;
+    uint8_t operations[OPERATIONS_MOST(WORK_UNIT_MAX) * PAGE_OPERATION_SIZE];
 
     if (source->run.done == 0) {
         return true;
@@ -164,10 +170,15 @@ static bool send_segment(struct memory_source *source)
     work->length = (uint32_t)source->run.done;
     stream_hash_feed(&source->hash, work->data, work->length);
     source->offset += work->length;
+    work->segment.operations = page_encoder_finish(source->encoder, &source->run, operations,
+                                                   OPERATIONS_MOST(WORK_UNIT_MAX));
     if (!begin_segment(source)) {
         work_unref(work);
         return false;
     }
+    /* Only now: the next segment's first bytes stood here. */
+    memcpy(work->data + work->length, operations, work->segment.operations * PAGE_OPERATION_SIZE);
+    work->length += work->segment.operations * PAGE_OPERATION_SIZE;
     send_numbered(source, work, source->offset);
     if (source->offset - source->checkpoint < FRAME_CHECKPOINT_BYTES) {
         return true;
@@ -279,21 +290,23 @@ static void publish(struct memory_source *source)
     const struct stream_counts *counts = stream_cutter_counts(cutter);
     struct counters *counters = &source->mover->counters;
     enum stream_phase phase = stream_cutter_phase(cutter);
-    int failure = page_encoder_failure(source->encoder);
+    struct page_encoder_counts saved = page_encoder_counts(source->encoder);
+    const char *reason = page_encoder_reason(source->encoder);
 
     count_set(&counters->stream_bytes, source->offset + source->run.done);
     count_set(&counters->pages, counts->pages);
     count_set(&counters->zero_pages, counts->zero_pages);
     count_set(&counters->page_bytes, counts->page_bytes);
-    count_set(&counters->same_pages, page_encoder_same_pages(source->encoder));
+    count_set(&counters->same_pages, saved.same_pages);
+    count_set(&counters->delta_pages, saved.delta_pages);
     atomic_store_explicit(&counters->stream_phase, (uint32_t)phase, memory_order_relaxed);
     if (phase == STREAM_OPAQUE && !source->opaque_logged) {
         source->opaque_logged = true;
         log_warning("stream: %s; carried on byte for byte", stream_cutter_reason(cutter));
     }
-    if (failure != 0 && !source->failure_logged) {
-        source->failure_logged = true;
-        log_warning("stream: pages sent again unchanged are not left out: %s", strerror(-failure));
+    if (reason[0] != '\0' && !source->reason_logged) {
+        source->reason_logged = true;
+        log_warning("stream: %s", reason);
     }
 }
 
@@ -490,6 +503,9 @@ struct memory_source *memory_source_start(struct mover *mover)
                                          .first = FLIGHT_FIRST,
                                          .min = FLIGHT_MIN,
                                          .max = FLIGHT_MAX};
+    const struct page_encoder_settings settings = {.page_size = GUEST_PAGE_SIZE,
+                                                   .budget = mover->settings.page_memory_bytes,
+                                                   .cache_size = mover->settings.page_cache_bytes};
     struct memory_source *source = calloc(1, sizeof *source);
 
     if (source == NULL) {
@@ -499,7 +515,7 @@ struct memory_source *memory_source_start(struct mover *mover)
     source->new_stream = source->stream = -1;
     pthread_mutex_init(&source->mutex, NULL);
     window_init(&source->window, &bounds);
-    source->encoder = page_encoder_new(GUEST_PAGE_SIZE);
+    source->encoder = page_encoder_new(&settings);
     if (source->encoder == NULL || !stream_hash_open(&source->hash) ||
         !waker_open(&source->waker)) {
         goto fail;

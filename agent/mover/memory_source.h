@@ -1,6 +1,6 @@
 /*
- * The source's memory thread: reads QEMU's migration stream, leaves out of it what the destination
- * has (page_encoder.h), cuts the rest into segments, hashes it, counts its pages, and stops reading when the daemon wants it held. It is never further ahead of
+ * The source's memory thread: reads QEMU's migration stream, makes less of pages that were sent
+ * before (page_encoder.h), cuts what remains into segments, hashes it, counts its pages, and stops reading when the daemon wants it held. It is never further ahead of
  * what the destination's QEMU has than window.h allows, and keeps all of that until it is RECEIVED:
  * without lanes it goes on until the window is full, and waits.
  */

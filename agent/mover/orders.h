@@ -126,6 +126,12 @@ struct order_begin {
      * ORDERS_MAX_IN_FLIGHT_MS. */
     uint32_t in_flight_ms;
     uint32_t flags;
+    /* What a source may take to make less of pages that were sent before: their hashes, the page
+     * cache, and the choice what is in it. 0: nothing is left out and no difference sent. */
+    uint64_t page_memory_bytes;
+    /* Of the destination's page cache, and at most that of the source's; 0: none. The same at both
+     * sides: the destination's daemon grants it. */
+    uint64_t page_cache_bytes;
 };
 #define ORDER_LEVEL_OFF INT32_MIN
 #define ORDER_LEVEL_AUTO INT32_MAX
@@ -242,7 +248,9 @@ struct report_sample {
     uint64_t resent_bytes;
     /* Page records: as QEMU wrote them (source), or as they arrived (destination). */
     uint64_t pages, zero_pages, page_bytes;
-    uint64_t same_pages; /* of PAGES, left out because the other side has them already (source) */
+    /* Of PAGES: left out because the other side has them already, and sent as a difference from what
+     * it has (source). */
+    uint64_t same_pages, delta_pages;
     /* Data bytes of the running pass not yet acknowledged, by disk; 0 when none runs. Where the
      * block status is not known yet, a bulk pass counts all and a later one nothing. */
     uint64_t pass_left[ORDERS_MAX_DISKS];

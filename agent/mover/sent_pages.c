@@ -23,26 +23,38 @@ static int make_secret(uint8_t *secret, size_t size)
     return (size_t)got == size ? 0 : -EIO; /* so few bytes come whole, says getrandom(2) */
 }
 
+size_t sent_pages_count(const struct ram_blocks *blocks, uint32_t page_size)
+{
+    uint64_t bytes = 0;
+
+    for (size_t i = 0; i < blocks->count; i++) {
+        bytes += blocks->list[i].length;
+    }
+    return bytes / page_size;
+}
+
+uint64_t sent_pages_size(size_t count)
+{
+    return count * sizeof(struct sent_page);
+}
+
 int sent_pages_open(struct sent_pages *pages, const struct ram_blocks *blocks, uint32_t page_size)
 {
-    size_t count = 0;
+    size_t index = 0;
     int failure = make_secret(pages->secret, sizeof pages->secret);
 
     if (failure != 0) {
         return failure;
     }
     pages->first = calloc(blocks->count, sizeof *pages->first);
-    if (pages->first == NULL) {
+    pages->table = calloc(sent_pages_count(blocks, page_size), sizeof *pages->table);
+    if (pages->first == NULL || pages->table == NULL) {
+        sent_pages_close(pages);
         return -ENOMEM;
     }
     for (size_t i = 0; i < blocks->count; i++) {
-        pages->first[i] = count;
-        count += blocks->list[i].length / page_size;
-    }
-    pages->table = calloc(count, sizeof *pages->table);
-    if (pages->table == NULL) {
-        sent_pages_close(pages);
-        return -ENOMEM;
+        pages->first[i] = index;
+        index += blocks->list[i].length / page_size;
     }
     return 0;
 }
@@ -54,32 +66,39 @@ void sent_pages_close(struct sent_pages *pages)
     memset(pages, 0, sizeof *pages);
 }
 
-static bool replace(struct sent_pages *pages, size_t block, uint64_t page, struct sent_page now)
+size_t sent_pages_index(const struct sent_pages *pages, size_t block, uint64_t page)
 {
-    struct sent_page *place = &pages->table[pages->first[block] + page];
-    bool is_same = place->low == now.low && place->high == now.high;
-
-    *place = now;
-    return is_same;
+    return pages->first[block] + page;
 }
 
-bool sent_pages_put(struct sent_pages *pages, size_t block, uint64_t page, const uint8_t *bytes,
-                    uint32_t page_size)
+static enum sent_verdict replace(struct sent_pages *pages, size_t index, struct sent_page now)
+{
+    struct sent_page before = pages->table[index];
+
+    pages->table[index] = now;
+    if (before.high == 0 && before.low == LOW_UNKNOWN) {
+        return SENT_FIRST;
+    }
+    return before.low == now.low && before.high == now.high ? SENT_SAME : SENT_CHANGED;
+}
+
+enum sent_verdict sent_pages_put(struct sent_pages *pages, size_t index, const uint8_t *bytes,
+                                 uint32_t page_size)
 {
     XXH128_hash_t hash =
         XXH3_128bits_withSecret(bytes, page_size, pages->secret, sizeof pages->secret);
 
     /* HIGH 0 has another meaning. One hash more in 2^64 that means two contents hurts nobody. */
-    return replace(pages, block, page,
+    return replace(pages, index,
                    (struct sent_page){hash.low64, hash.high64 == 0 ? 1 : hash.high64});
 }
 
-bool sent_pages_put_zero(struct sent_pages *pages, size_t block, uint64_t page)
+enum sent_verdict sent_pages_put_zero(struct sent_pages *pages, size_t index)
 {
-    return replace(pages, block, page, (struct sent_page){LOW_ZERO, 0});
+    return replace(pages, index, (struct sent_page){LOW_ZERO, 0});
 }
 
-void sent_pages_forget(struct sent_pages *pages, size_t block, uint64_t page)
+void sent_pages_forget(struct sent_pages *pages, size_t index)
 {
-    (void)replace(pages, block, page, (struct sent_page){LOW_UNKNOWN, 0});
+    (void)replace(pages, index, (struct sent_page){LOW_UNKNOWN, 0});
 }

@@ -25,6 +25,8 @@ MAX_DISKS = 64
 MAX_DIFFERENCES = 8
 LEVEL_OFF, LEVEL_AUTO = -2**31, 2**31 - 1
 HOLD_LAST, VERIFIES = 1, 2
+# The stream's bytes in a full segment: operations on its pages have room behind them.
+SEGMENT_BYTES = (256 << 10) - 64 * 9
 SOURCE, DESTINATION = 1, 2
 
 (BEGIN, LANE, DISK, PASS, RELEASE, MEMORY, HOLD, GO, QUIESCE, RESUME, LEFT, VERIFY) = range(1, 13)
@@ -39,7 +41,7 @@ u8, u32, u64 = ctypes.c_uint8, ctypes.c_uint32, ctypes.c_uint64
 
 class OrderBegin(ctypes.Structure):
     _fields_ = [('role', ctypes.c_int), ('lanes', u32), ('level', ctypes.c_int32), ('in_flight_ms', u32),
-                ('flags', u32)]
+                ('flags', u32), ('page_memory_bytes', u64), ('page_cache_bytes', u64)]
 
 
 class OrderLane(ctypes.Structure):
@@ -91,7 +93,7 @@ class ReportMemory(ctypes.Structure):
 class ReportSample(ctypes.Structure):
     _fields_ = [(name, u64) for name in (
         'wire_sent wire_received disk_bytes disk_acknowledged disk_zero_bytes disk_wire_bytes stream_bytes '
-        'stream_acknowledged stream_wire_bytes resent_bytes pages zero_pages page_bytes same_pages').split()] + [
+        'stream_acknowledged stream_wire_bytes resent_bytes pages zero_pages page_bytes same_pages delta_pages').split()] + [
             ('pass_left', u64 * MAX_DISKS), ('pass_reached', u64 * MAX_DISKS), ('compared_bytes', u64), ('reread_bytes', u64),
             ('comparing_us', u64), ('uncompared_bytes', u64), ('never_compared', ctypes.c_bool), ('stream_phase', u32),
             ('rss_bytes', u64)]
@@ -390,16 +392,18 @@ class Lab:
     def path(self, name):
         return os.path.join(self.directory, name)
 
-    def mover(self, name, role, lanes=2, level=LEVEL_AUTO, flags=0, in_flight_ms=30, environment=None):
+    def mover(self, name, role, lanes=2, level=LEVEL_AUTO, flags=0, in_flight_ms=30, environment=None,
+              page_memory=64 << 20, page_cache=16 << 20):
         mover = Mover(self.binary, self.directory, name, environment)
         self.movers.append(mover)
-        mover.order(BEGIN, role=role, lanes=lanes, level=level, flags=flags, in_flight_ms=in_flight_ms)
+        mover.order(BEGIN, role=role, lanes=lanes, level=level, flags=flags, in_flight_ms=in_flight_ms,
+                    page_memory_bytes=page_memory, page_cache_bytes=page_cache)
         return mover
 
-    def pair(self, lanes=2, level=LEVEL_AUTO, flags=0, between=None, between_lanes=1, in_flight_ms=30):
-        """Two movers with their lanes up. BETWEEN: see Link."""
-        source = self.mover('source', SOURCE, lanes, level, flags, in_flight_ms)
-        destination = self.mover('destination', DESTINATION, lanes)
+    def pair(self, lanes=2, level=LEVEL_AUTO, flags=0, between=None, between_lanes=1, **more):
+        """Two movers with their lanes up. BETWEEN: see Link; MORE: see mover()."""
+        source = self.mover('source', SOURCE, lanes, level, flags, **more)
+        destination = self.mover('destination', DESTINATION, lanes, **more)
         self.connect_lanes(source, destination, lanes, between, between_lanes)
         return source, destination
 
@@ -552,17 +556,21 @@ def qemu_stream(pages, tail, seed=1):
     return b''.join(out)
 
 
-def qemu_rounds(pages, rounds, tail, seed=1):
+def qemu_rounds(pages, rounds, tail, few_words=False, seed=1):
     """A migration stream in which every page is sent in each of ROUNDS, and the same without those that had not changed: a
-    third is zero each time, a third text that stays, a third new noise. Both, and how many pages the second one lacks."""
+    third is zero each time, a third text that stays, a third noise, of which all is new or (FEW_WORDS) eight bytes. Both, and
+    how many pages the second one lacks."""
     noise = random.Random(seed)
     whole, lean = [stream_head(pages)], [stream_head(pages)]
     left_out = 0
+    bodies = [None if page % 3 == 0 else text_page(page) if page % 3 == 1 else noise.randbytes(4096) for page in range(pages)]
     for number in range(rounds):
         records, needed = [], []
         for page in range(pages):
-            body = None if page % 3 == 0 else text_page(page) if page % 3 == 1 else noise.randbytes(4096)
-            records.append(page_record(page, body, number == 0 and page == 0))
+            if number > 0 and page % 3 == 2:
+                old = bodies[page]
+                bodies[page] = old[:2000] + noise.randbytes(8) + old[2008:] if few_words else noise.randbytes(4096)
+            records.append(page_record(page, bodies[page], number == 0 and page == 0))
             if number == 0 or page % 3 == 2:
                 needed.append(records[-1])
         whole.append(stream_part(records, number == rounds - 1))

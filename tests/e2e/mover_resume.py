@@ -4,8 +4,8 @@ import time
 
 from mover_checks import (MIB, carry_memory, copy, disk_pair, equal, fails, memory_arrives, quiesce, test)
 from mover_lab import (GO, HELD, HOLD, HOLD_LAST, LANE, LANE_LOST, LANE_UP, LAST_HELD, LEVEL_OFF, MEMORY, MEMORY_DONE,
-                       PASS, PASS_DONE, RELEASE, RESUME, RESUMED, DESTINATION, SOURCE, Drain, Failed, Feeder,
-                       Proxy, qemu_stream, run, tcp_pair)
+                       PASS, PASS_DONE, RELEASE, RESUME, RESUMED, DESTINATION, SEGMENT_BYTES, SOURCE, Drain, Failed, Feeder,
+                       Proxy, qemu_rounds, qemu_stream, run, tcp_pair)
 
 RATE = 12 * MIB  # bytes a second of a slowed lane: a cut then finds much on its way
 HEADERS = 256 << 10  # more than all frames on their way have in headers
@@ -152,6 +152,19 @@ def a_cut_in_the_memory_stream(lab):
 
 
 @test
+def a_cut_among_differences(lab):
+    stream, lean, left_out = qemu_rounds(6000, 6, MIB, few_words=True)
+    source, destination, _, drain = carry_memory(lab, stream, level=LEVEL_OFF, between=slow, between_lanes=2)
+    for share in (0.4, 0.6, 0.8):
+        until(source, 'the stream', lambda sample, share=share: sample.stream_acknowledged > share * len(lean))
+        cut_and_resume(lab, source, destination, **({'between': slow} if share < 0.8 else {}))
+    memory_arrives(source, destination, drain, lean)
+    equal((source.sample.same_pages, source.sample.delta_pages), (left_out, 2000 * 4), 'same_pages and delta_pages')
+    if source.sample.resent_bytes == 0:
+        raise Failed('nothing was under way at the cuts')
+
+
+@test
 def a_cut_while_held(lab):
     stream = qemu_stream(8000, MIB)
     source, destination = lab.pair()
@@ -174,13 +187,13 @@ def a_cut_while_held(lab):
 
 @test
 def a_cut_at_the_last_segment(lab):
-    stream = os.urandom(3 * MIB + 1000)
+    stream = os.urandom(12 * SEGMENT_BYTES + 1000)
     source, destination, _, drain = carry_memory(lab, stream, flags=HOLD_LAST)
     source.wait(LAST_HELD)
     cut_and_resume(lab, source, destination)
     source.settle(0.3)
     equal(source.count(LAST_HELD), 0, 'LAST_HELD once more')
-    equal(len(drain.data), 3 * MIB, 'what arrived before GO')
+    equal(len(drain.data), 12 * SEGMENT_BYTES, 'what arrived before GO')
     # And once more, with GO while there is no lane.
     lab.link.cut()
     source.order(GO)
@@ -190,10 +203,10 @@ def a_cut_at_the_last_segment(lab):
 
 def end_is_lost(lab, **silent):
     """END is sent, and what SILENT says does not arrive."""
-    stream = os.urandom(3 * MIB + 1000)
+    stream = os.urandom(12 * SEGMENT_BYTES + 1000)
     source, destination, _, drain = carry_memory(lab, stream, flags=HOLD_LAST)
     source.wait(LAST_HELD)
-    until(source, 'the rest', lambda sample: sample.stream_acknowledged == 3 * MIB)
+    until(source, 'the rest', lambda sample: sample.stream_acknowledged == 12 * SEGMENT_BYTES)
     lab.link.silence(**silent)
     source.order(GO)
     source.settle(0.5)
@@ -211,7 +224,7 @@ def once_done(source, destination):
 @test
 def an_end_that_was_lost_is_repeated(lab):
     stream, source, destination, drain = end_is_lost(lab)
-    equal(len(drain.data), 3 * MIB, 'what has arrived')
+    equal(len(drain.data), 12 * SEGMENT_BYTES, 'what has arrived')
     left = cut_and_resume(lab, source, destination)
     memory_arrives(source, destination, drain, stream)
     resent(source, left)

@@ -16,7 +16,7 @@ import mover_verify
 from mover_checks import (MIB, allocated, carry_memory, contains, copy, disk_pair, equal, fails, lying_peer,
                           make_source_image, memory_arrives, quiesce, run_all, test)
 from mover_lab import (DISK, GO, HELD, HOLD, HOLD_LAST, LANE, LANE_LOST, LANE_UP, LAST_HELD, LEFT, LEVEL_OFF, MEMORY,
-                       MEMORY_DONE, PASS, PASS_DONE, QUIESCE, RELEASE, DESTINATION, SOURCE, Drain, Failed, Feeder,
+                       MEMORY_DONE, PASS, PASS_DONE, QUIESCE, RELEASE, DESTINATION, SEGMENT_BYTES, SOURCE, Drain, Failed, Feeder,
                        LyingPeer, Proxy, qemu_rounds, qemu_stream, run, tcp_pair)
 
 SEGMENT, CHECKPOINT, END, EXTENT, FLUSH, FAIL = 16, 17, 18, 32, 33, 48
@@ -196,6 +196,35 @@ def pages_sent_again_unchanged_are_left_out(lab):
 
 
 @test
+def pages_that_changed_a_little_go_as_differences(lab):
+    stream, lean, _ = qemu_rounds(6000, 5, MIB, few_words=True)
+    source, destination, _, drain = carry_memory(lab, stream)
+    memory_arrives(source, destination, drain, lean)
+    # The first time it is new, the second time it is put into the cache.
+    equal(source.sample.delta_pages, 2000 * 3, 'delta_pages')
+    # Twice 8 MiB of noise, the tail, and little else.
+    if not source.sample.stream_wire_bytes < 19 * MIB:
+        raise Failed(f'{source.sample.stream_wire_bytes} bytes on the wire')
+
+
+@test
+def a_small_page_cache_serves_some_of_the_pages(lab):
+    stream, lean, _ = qemu_rounds(6000, 5, MIB, few_words=True)
+    for memory, cache, wanted in ((64 * MIB, 500 * 4096 + 4095, 500 * 3), (64 * MIB, 0, 0), (6000 * 20 + 300 * 4112, 16 * MIB, 300 * 3)):
+        source, destination, _, drain = carry_memory(lab, stream, page_memory=memory, page_cache=cache)
+        memory_arrives(source, destination, drain, lean)
+        equal(source.sample.delta_pages, wanted, f'delta_pages with {memory} and {cache} bytes')
+
+
+@test
+def without_memory_for_pages_the_stream_goes_as_it_is(lab):
+    stream, _, _ = qemu_rounds(3000, 3, MIB)
+    source, destination, _, drain = carry_memory(lab, stream, page_memory=0)
+    memory_arrives(source, destination, drain, stream)
+    equal((source.sample.same_pages, source.sample.delta_pages), (0, 0), 'same_pages and delta_pages')
+
+
+@test
 def raw_lanes_and_a_stream_of_whole_checkpoints(lab):
     stream = os.urandom(128 * MIB)  # no QEMU stream: carried as opaque; a checkpoint is its end
     source, destination, _, drain = carry_memory(lab, stream, lanes=1, level=LEVEL_OFF)
@@ -291,12 +320,12 @@ def in_the_pause_nothing_holds_the_stream_back(lab):
 
 @test
 def hold_last_keeps_the_last_segment(lab):
-    for size in (1000000, 4 * 262144):
+    for size in (1000000, 4 * SEGMENT_BYTES):
         stream = os.urandom(size)
         source, destination, _, drain = carry_memory(lab, stream, flags=HOLD_LAST)
         source.wait(LAST_HELD)
         time.sleep(0.2)
-        equal(len(drain.data), (size - 1) // 262144 * 262144, 'what arrived before GO')
+        equal(len(drain.data), (size - 1) // SEGMENT_BYTES * SEGMENT_BYTES, 'what arrived before GO')
         source.order(GO)
         memory_arrives(source, destination, drain, stream)
 
@@ -457,8 +486,14 @@ def extent(request=1, offset=0, length=4096, disk=0, kind=0, codec=0, hash_value
     return struct.pack('>QQQIHBB', request, offset, hash_value, length, disk, kind, codec) + payload
 
 
-def segment(sequence=0, offset=0, length=4096, codec=0, payload=b'x' * 4096):
-    return struct.pack('>QQIB3x', sequence, offset, length, codec) + payload
+def segment(sequence=0, offset=0, length=4096, codec=0, operations=0, payload=b'x' * 4096):
+    return struct.pack('>QQIBxH', sequence, offset, length, codec, operations) + payload
+
+
+def one_page(*operation):
+    """A segment of 4100 bytes of the stream with one operation: kind, offset, slot."""
+    data = b'x' * 4100 + struct.pack('>BII', *operation)
+    return segment(length=len(data), operations=1, payload=data)
 
 
 class Hash(ctypes.Structure):
@@ -508,6 +543,11 @@ def a_lying_source_is_refused(lab):
         ('protocol', 'not as long as it says', [(EXTENT, extent(length=MIB, codec=1, payload=zstd))]),
         ('hash', 'not those that left the source', [(EXTENT, extent(payload=b'x' * 4096))]),
         ('protocol', 'damaged', [(SEGMENT, segment(length=100000, codec=1, payload=zstd[:-3] + b'\xff\xff\xff'))]),
+        ('protocol', 'slot that is not there', [(SEGMENT, one_page(1, 0, 4096))]),
+        ('protocol', 'bytes that are not there', [(SEGMENT, one_page(2, 5, 0))]),
+        ('protocol', 'bytes that are not there', [(SEGMENT, one_page(2, 2**32 - 1, 0))]),
+        ('protocol', 'unknown kind', [(SEGMENT, one_page(3, 0, 0))]),
+        ('protocol', 'outside its range', [(SEGMENT, segment(length=9, operations=1, payload=b'x' * 9))]),
         ('protocol', 'beyond the window', [(SEGMENT, segment(sequence=256))]),
         ('protocol', 'behind the stream', [(SEGMENT, segment()), end_of(b'x' * 4096),
                                            (SEGMENT, segment(sequence=2, offset=4096))]),

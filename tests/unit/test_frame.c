@@ -95,22 +95,24 @@ static void a_segment_comes_back_as_it_was(void **state)
     (void)state;
     struct frame_segment segment = {.sequence = 0x0102030405060708,
                                     .offset = 0x1112131415161718,
-                                    .raw_length = 3,
-                                    .codec = FRAME_RAW};
-    uint8_t body[FRAME_SEGMENT_FIXED + 3] = {0};
+                                    .raw_length = 10,
+                                    .codec = FRAME_RAW,
+                                    .operations = 1};
+    uint8_t body[FRAME_SEGMENT_FIXED + 10] = {0};
     frame_segment_encode(&segment, body);
-    memcpy(body + FRAME_SEGMENT_FIXED, "abc", 3);
+    memcpy(body + FRAME_SEGMENT_FIXED, "abcdefghij", 10);
     static const uint8_t wanted[] = {1,    2,    3,    4,    5,    6,    7,    8,   0x11,
                                      0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18, 0,   0,
-                                     0,    3,    0,    0,    0,    0,    'a',  'b', 'c'};
+                                     0,    10,   0,    0,    0,    1,    'a',  'b', 'c'};
     assert_memory_equal(body, wanted, sizeof wanted);
     struct frame_segment read;
     assert_int_equal(frame_segment_decode(body, sizeof body, &read), FRAME_OK);
     assert_true(read.sequence == segment.sequence && read.offset == segment.offset);
-    assert_int_equal(read.raw_length, 3);
+    assert_int_equal(read.raw_length, 10);
     assert_int_equal(read.codec, FRAME_RAW);
+    assert_int_equal(read.operations, 1);
     assert_ptr_equal(read.payload, body + FRAME_SEGMENT_FIXED);
-    assert_int_equal(read.payload_length, 3);
+    assert_int_equal(read.payload_length, 10);
 }
 
 static enum frame_verdict segment_read(struct frame_segment segment, uint32_t payload, size_t bad)
@@ -132,7 +134,8 @@ static void a_segment_outside_its_ranges_is_refused(void **state)
     assert_int_equal(segment_read(good, 99, 0), FRAME_TOO_SHORT);
     assert_int_equal(segment_read(good, 101, 0), FRAME_TOO_LONG);
     assert_int_equal(segment_read(good, 100, 20), FRAME_BAD_FIELD);
-    assert_int_equal(segment_read(good, 100, 23), FRAME_BAD_FIELD);
+    assert_int_equal(segment_read(good, 100, 21), FRAME_BAD_FIELD);
+    assert_int_equal(segment_read(good, 100, 22), FRAME_BAD_FIELD);
     struct frame_segment segment = good;
     segment.codec = FRAME_ZSTD;
     assert_int_equal(segment_read(segment, 1, 0), FRAME_OK);
@@ -144,6 +147,19 @@ static void a_segment_outside_its_ranges_is_refused(void **state)
     assert_int_equal(segment_read(segment, 100, 0), FRAME_BAD_FIELD);
     segment.raw_length = FRAME_DATA_MAX;
     assert_int_equal(segment_read(segment, FRAME_DATA_MAX, 0), FRAME_OK);
+    segment = good;
+    segment.operations = 11; /* 99 bytes of them */
+    assert_int_equal(segment_read(segment, 100, 0), FRAME_OK);
+    segment.operations = 12;
+    assert_int_equal(segment_read(segment, 100, 0), FRAME_BAD_FIELD);
+    segment.raw_length = 256 * 9; /* nothing but operations */
+    segment.operations = 256;
+    assert_int_equal(segment_read(segment, 256 * 9, 0), FRAME_BAD_FIELD);
+    segment.raw_length++;
+    assert_int_equal(segment_read(segment, 256 * 9 + 1, 0), FRAME_OK);
+    segment.raw_length = FRAME_DATA_MAX;
+    segment.operations = 257;
+    assert_int_equal(segment_read(segment, FRAME_DATA_MAX, 0), FRAME_BAD_FIELD);
     segment = good;
     segment.sequence = HIGH;
     assert_int_equal(segment_read(segment, 100, 0), FRAME_BAD_FIELD);
