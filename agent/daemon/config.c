@@ -5,6 +5,7 @@
 
 #include "config_set.h"
 #include "agent/common/must.h"
+#include "agent/policy/page_budget.h"
 
 #include <ctype.h>
 #include <getopt.h>
@@ -227,6 +228,7 @@ bool config_load(struct config *config, int argc, char **argv, struct error *err
     const char *file = NULL;
 
     memset(config, 0, sizeof *config);
+    config->page_cache = PAGE_BUDGET_AUTO;
     if (scan_options(argc, argv, &file, error) &&
         config_read_file(config, file ? file : CONFIG_DEFAULT_FILE, file != NULL, error) &&
         apply_options(config, argc, argv, error) && fill_in_defaults(config, error)) {

@@ -6,6 +6,7 @@
 #include "agent/common/must.h"
 #include "agent/common/units.h"
 #include "agent/mover/orders.h"
+#include "agent/policy/page_budget.h"
 #include "tls/trust.h"
 
 #include <arpa/inet.h>
@@ -196,6 +197,15 @@ static bool set_in_flight(struct config *config, const char *value, struct error
     return true;
 }
 
+static bool set_page_cache(struct config *config, const char *value, struct error *error)
+{
+    if (strcmp(value, "auto") == 0) {
+        config->page_cache = PAGE_BUDGET_AUTO;
+        return true;
+    }
+    return units_parse_size(value, &config->page_cache, error);
+}
+
 static const struct setting settings[] = {
     {"watarid", "listen", false, set_listen},
     {"watarid", "state-dir", false, set_state_dir},
@@ -206,6 +216,7 @@ static const struct setting settings[] = {
     {"launch", "binary", true, add_binary},
     {"launch", "allow-path", true, add_allowed_path},
     {"memory", "in-flight", false, set_in_flight},
+    {"memory", "page-cache", false, set_page_cache},
 };
 #define SETTING_COUNT ((int)(sizeof settings / sizeof settings[0]))
 _Static_assert(sizeof settings / sizeof settings[0] <= CONFIG_MAX_SETTINGS,

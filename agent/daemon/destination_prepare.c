@@ -9,6 +9,7 @@
 #include "clock.h"
 #include "daemon.h"
 #include "destination_disks.h"
+#include "host_memory.h"
 #include "journal.h"
 #include "listener.h"
 #include "mover_link.h"
@@ -22,6 +23,7 @@
 #include "agent/common/log.h"
 #include "agent/common/must.h"
 #include "agent/common/process.h"
+#include "agent/policy/page_budget.h"
 #include "agent/policy/phase.h"
 
 #include <errno.h>
@@ -233,7 +235,8 @@ static void send_accept(struct destination *destination)
                     destination->migration.vm, destination->migration.peer);
     destination_send(
         destination, "accept",
-        must_json(json_pack("{so,so,si,ss,ss,ss,ss}", "tickets", tickets, "disks", disks, "pid",
+        must_json(json_pack("{so,so,sI,si,ss,ss,ss,ss}", "tickets", tickets, "disks", disks,
+                            "page_cache_bytes", (json_int_t)destination->page_cache_bytes, "pid",
                             (int)destination->pid, "qmp",
                             destination->launch.qmp_path ? destination->launch.qmp_path
                                                          : destination->qmp_path,
@@ -310,6 +313,19 @@ static void on_mover_ended(const struct error *error, void *context)
     }
 }
 
+/* As much of the page cache that the source offered as there is memory for: the guest has not touched its own yet. */
+static uint64_t grant_page_cache(const struct destination *destination)
+{
+    const json_t *offer = destination->offer;
+    uint64_t offered = (uint64_t)json_integer_value(json_object_get(offer, "page_cache_bytes"));
+    uint64_t ram = (uint64_t)json_integer_value(json_object_get(offer, "ram_bytes"));
+    uint64_t available = host_memory_available();
+    uint64_t budget = page_budget(destination->migration.daemon->config.page_cache, ram,
+                                  available > ram ? available - ram : 0);
+
+    return offered < budget ? offered : budget;
+}
+
 static void start_mover(struct destination *destination)
 {
     static const struct mover_handlers handlers = {destination_report, on_mover_ended};
@@ -317,6 +333,8 @@ static void start_mover(struct destination *destination)
                           .begin = {.role = ORDER_DESTINATION, .lanes = destination->lanes}};
     struct error error;
 
+    destination->page_cache_bytes = grant_page_cache(destination);
+    begin.begin.page_cache_bytes = destination->page_cache_bytes;
     destination->mover =
         mover_link_new(destination->migration.daemon, &handlers, destination, &error);
     if (!destination->mover) {

@@ -80,6 +80,7 @@ struct destination {
     bool accepted, memory_begun, memory_ready;
     bool completed, mover_done, sent, quiesced, exports_gone;
     uint32_t exports_left;
+    uint64_t page_cache_bytes; /* granted to the source */
     uint64_t stream_bytes, sent_bytes;
     char stream_hash[33], sent_hash[33];
     struct report_sample sample;

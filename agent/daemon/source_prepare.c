@@ -7,6 +7,7 @@
 #include "clock.h"
 #include "daemon.h"
 #include "dial.h"
+#include "host_memory.h"
 #include "journal.h"
 #include "mover_link.h"
 #include "peer.h"
@@ -18,6 +19,7 @@
 #include "agent/common/must.h"
 #include "agent/common/pause_point.h"
 #include "agent/common/process.h"
+#include "agent/policy/page_budget.h"
 #include "agent/policy/phase.h"
 
 #include <errno.h>
@@ -137,14 +139,18 @@ static void send_offer(struct source *source)
     migration_phase(&source->migration, PHASE_PREPARE, "%s makes disks and starts its QEMU",
                     source->migration.peer);
     source_limit(source, "preparing the destination", ACCEPT_MS);
+    source->page_memory_bytes = page_budget(source->migration.daemon->config.page_cache,
+                                            source->inspection.memory_bytes,
+                                            host_memory_available());
     source->offered = true;
     source_send(
         source, "offer",
         must_json(json_pack(
-            "{ss,ss,ss,ss,sI,so,si,sI,sI,so}", "vm", source->migration.vm, "mode",
+            "{ss,ss,ss,ss,sI,sI,so,si,sI,sI,so}", "vm", source->migration.vm, "mode",
             source->request.mode == MIGRATION_QUICK ? "quick" : "live", "machine",
             source->inspection.machine, "qemu_version", version, "ram_bytes",
-            (json_int_t)source->inspection.memory_bytes, "launch", launch, "lanes",
+            (json_int_t)source->inspection.memory_bytes, "page_cache_bytes",
+            (json_int_t)source->page_memory_bytes, "launch", launch, "lanes",
             (int)source->lanes, "paused_limit_ms",
             (json_int_t)source->request.max_quick_downtime_ms, "reconnect_timeout_ms",
             (json_int_t)source->request.reconnect_timeout_ms, "disks", offered_disks(source))));
@@ -268,6 +274,11 @@ static void on_mover_ended(const struct error *error, void *context)
     }
 }
 
+static uint64_t accepted_page_cache(const json_t *accept)
+{
+    return (uint64_t)json_integer_value(json_object_get(accept, "page_cache_bytes"));
+}
+
 static bool start_mover(struct source *source)
 {
     static const struct mover_handlers handlers = {on_report, on_mover_ended};
@@ -280,8 +291,8 @@ static bool start_mover(struct source *source)
                       (source->request.verify ? ORDER_FLAG_VERIFY : 0u) |
                       (pause_point_ahead(PAUSE_POINT_DEVICE_STATE) ? ORDER_FLAG_HOLD_LAST : 0u),
                   .in_flight_ms = source->migration.daemon->config.in_flight_ms,
-                  /* The hashes of all pages take a 256th; no page cache has been agreed. */
-                  .page_memory_bytes = source->inspection.memory_bytes / 64}};
+                  .page_memory_bytes = source->page_memory_bytes,
+                  .page_cache_bytes = accepted_page_cache(source->accepted)}};
     struct error error;
 
     source->mover = mover_link_new(source->migration.daemon, &handlers, source, &error);
@@ -324,6 +335,7 @@ void source_accepted(struct source *source, json_t *accept)
     const json_t *tickets = json_object_get(accept, "tickets");
 
     if (source->accepted || json_array_size(tickets) != source->lanes ||
+        accepted_page_cache(accept) > source->page_memory_bytes ||
         !take_disks(source, accept)) {
         source_fail_text(source, "peer-protocol",
                          "%s accepted something else than what was offered",

@@ -134,9 +134,9 @@ static json_t *memory_object(const struct source *source)
     const struct report_sample *sample = &source->sample;
 
     return must_json(json_pack(
-        "{sI,sI,sI,sI,sn,sI,sI}", "rounds", (json_int_t)source->round, "pages",
+        "{sI,sI,sI,sI,sI,sI,sI}", "rounds", (json_int_t)source->round, "pages",
         (json_int_t)sample->pages, "zero", (json_int_t)sample->zero_pages, "same",
-        (json_int_t)sample->same_pages, "delta", "bytes", (json_int_t)sample->stream_bytes,
+        (json_int_t)sample->same_pages, "delta", (json_int_t)sample->delta_pages, "bytes", (json_int_t)sample->stream_bytes,
         "wire_bytes", (json_int_t)sample->stream_wire_bytes));
 }
 

@@ -133,6 +133,7 @@ struct source {
     bool verifying;      /* in the pause: the mover compares what is left to be compared */
     bool disks_equal, disks_differ; /* what it found; neither: it has not said */
     bool disks_done, pre_switchover, continued;
+    uint64_t page_memory_bytes; /* what our mover may take for pages sent again */
     uint64_t round, held_round;
     uint64_t memory_left, memory_dirty_rate;
     uint64_t memory_began_ns; /* when `migrate` was accepted */

@@ -104,6 +104,21 @@ def an_idle_guest_goes_live(bench):
 
 
 @test
+def pages_that_change_a_little_cost_little(bench):
+    guest = bench.boot([Disk(bench.image("words.qcow2", 1 << 30))], Load(memory_mib=48, memory_rate=60, kind="words", disk_rate=0))
+    # The link carries less than the guest writes: so its pages come again, and once more in the pause.
+    bench.lab.network.set_rate("200mbit")
+    try:
+        memory = moved(bench, guest)["memory"]
+    finally:
+        bench.lab.network.set_rate(None)
+    check(memory["same"] > 0, f"no page was left out: {memory}")
+    check(memory["delta"] > 0, f"no page went as a difference: {memory}")
+    clean(bench, guest)
+    guest.quit()
+
+
+@test
 def two_disks_of_two_formats_go_to_two_pools(bench):
     first = bench.image("one.qcow2", 1 << 30)
     second = bench.image("two.raw", 256 << 20, "raw")

@@ -3,6 +3,7 @@
  * file and line.
  */
 #include "agent/daemon/config.h"
+#include "agent/policy/page_budget.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -114,6 +115,7 @@ static void defaults_need_no_file(void **state)
     assert_int_equal(config.binary_count, 2);
     assert_string_equal(config.binaries[0], "/usr/bin/");
     assert_string_equal(config.binaries[1], "/usr/libexec/");
+    assert_true(config.page_cache == PAGE_BUDGET_AUTO);
     config_clear(&config);
 }
 
@@ -139,7 +141,8 @@ static void a_whole_file_is_read(void **state)
                 "binary = /opt/qemu/libexec/\n"
                 "allow-path = /srv/boot\n"
                 "[memory]\n"
-                "in-flight = 100ms\n",
+                "in-flight = 100ms\n"
+                "page-cache = 512M\n",
                 NULL, NULL);
     assert_string_equal(config.listen_address, "::");
     assert_int_equal(config.listen_port, 7000);
@@ -155,7 +158,22 @@ static void a_whole_file_is_read(void **state)
     assert_string_equal(config.binaries[1], "/opt/qemu/libexec/");
     assert_int_equal(config.allowed_path_count, 1);
     assert_int_equal(config.in_flight_ms, 100);
+    assert_int_equal(config.page_cache, 512 << 20);
     config_clear(&config);
+}
+
+static void the_page_cache_may_be_automatic_or_none(void **state)
+{
+    struct config config;
+
+    (void)state;
+    expect_good(&config, "[memory]\npage-cache = auto\n", NULL, NULL);
+    assert_true(config.page_cache == PAGE_BUDGET_AUTO);
+    config_clear(&config);
+    expect_good(&config, "[memory]\npage-cache = 0\n", NULL, NULL);
+    assert_int_equal(config.page_cache, 0);
+    config_clear(&config);
+    expect_error("[memory]\npage-cache = much\n", NULL, NULL, 2, "much");
 }
 
 static void options_override_and_pools_add(void **state)
@@ -278,6 +296,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(defaults_need_no_file),
         cmocka_unit_test(a_whole_file_is_read),
+        cmocka_unit_test(the_page_cache_may_be_automatic_or_none),
         cmocka_unit_test(options_override_and_pools_add),
         cmocka_unit_test(mistakes_in_the_file_are_named_by_line),
         cmocka_unit_test(the_first_mistake_is_told),

@@ -29,13 +29,13 @@ static const char *const good_messages[MESSAGE_TYPE_COUNT] = {
         "{\"type\":\"offer\",\"migration\":\"" ID "\",\"vm\":\"w\xc3\xa9"
         "b\",\"uuid\":\"u\","
         "\"mode\":\"live\",\"machine\":\"pc-q35-7.2\",\"qemu_version\":\"7.2.22\","
-        "\"ram_bytes\":536936448,\"launch\":[\"/usr/bin/qemu-system-x86_64\",\"-append\",\"\","
+        "\"ram_bytes\":536936448,\"page_cache_bytes\":0,\"launch\":[\"/usr/bin/qemu-system-x86_64\",\"-append\",\"\","
         "\"a\\nb\"],\"lanes\":2,\"paused_limit_ms\":30000,\"reconnect_timeout_ms\":7,\"disks\":[{\"name\":\"vd0\","
         "\"node\":\"#block121\",\"path\":\"/a/b.qcow2\",\"format\":\"qcow2\",\"size\":4294967296,"
         "\"allocated\":65536,\"cluster_size\":65536,\"target\":\"fast\",\"read_only\":false}]}",
     [MESSAGE_ACCEPT] = "{\"type\":\"accept\",\"migration\":\"" ID "\",\"tickets\":[{\"ticket\":"
                        "\"" HEX32 "\",\"key\":\"" HEX64 "\"}],\"disks\":[{\"path\":\"/p/b.qcow2\","
-                       "\"reads_as_zero\":true}],\"pid\":77,\"qmp\":\"/run/q\",\"launch\":\"/l\","
+                       "\"reads_as_zero\":true}],\"page_cache_bytes\":5,\"pid\":77,\"qmp\":\"/run/q\",\"launch\":\"/l\","
                        "\"log\":\"/log\",\"host\":\"h2\"}",
     [MESSAGE_REFUSE] = "{\"type\":\"refuse\",\"migration\":\"" ID "\",\"error\":\"pool-missing\","
                        "\"text\":\"there is no pool fast\\nthere is one slow\"}",
