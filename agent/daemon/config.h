@@ -52,7 +52,7 @@ struct config {
     char **allowed_paths;
     size_t allowed_path_count;
     uint32_t in_flight_ms; /* 1 .. ORDERS_MAX_IN_FLIGHT_MS of agent/mover/orders.h */
-    uint64_t page_cache; /* bytes, or PAGE_BUDGET_AUTO of agent/policy/page_budget.h */
+    uint64_t page_cache;   /* bytes, or PAGE_BUDGET_AUTO of agent/policy/page_budget.h */
 };
 
 /* Defaults, file and command line. ARGV as main got it; "--config FILE" names the file (which must then exist).

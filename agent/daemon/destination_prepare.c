@@ -235,13 +235,12 @@ static void send_accept(struct destination *destination)
                     destination->migration.vm, destination->migration.peer);
     destination_send(
         destination, "accept",
-        must_json(json_pack("{so,so,sI,si,ss,ss,ss,ss}", "tickets", tickets, "disks", disks,
-                            "page_cache_bytes", (json_int_t)destination->page_cache_bytes, "pid",
-                            (int)destination->pid, "qmp",
-                            destination->launch.qmp_path ? destination->launch.qmp_path
-                                                         : destination->qmp_path,
-                            "launch", destination->launch_path, "log", destination->log_path,
-                            "host", destination->migration.daemon->host)));
+        must_json(json_pack(
+            "{so,so,sI,si,ss,ss,ss,ss}", "tickets", tickets, "disks", disks, "page_cache_bytes",
+            (json_int_t)destination->page_cache_bytes, "pid", (int)destination->pid, "qmp",
+            destination->launch.qmp_path ? destination->launch.qmp_path : destination->qmp_path,
+            "launch", destination->launch_path, "log", destination->log_path, "host",
+            destination->migration.daemon->host)));
 }
 
 static void on_prepared_synced(const struct error *error, uint64_t nanoseconds, void *context)

@@ -139,9 +139,9 @@ static void send_offer(struct source *source)
     migration_phase(&source->migration, PHASE_PREPARE, "%s makes disks and starts its QEMU",
                     source->migration.peer);
     source_limit(source, "preparing the destination", ACCEPT_MS);
-    source->page_memory_bytes = page_budget(source->migration.daemon->config.page_cache,
-                                            source->inspection.memory_bytes,
-                                            host_memory_available());
+    source->page_memory_bytes =
+        page_budget(source->migration.daemon->config.page_cache, source->inspection.memory_bytes,
+                    host_memory_available());
     source->offered = true;
     source_send(
         source, "offer",
@@ -150,10 +150,10 @@ static void send_offer(struct source *source)
             source->request.mode == MIGRATION_QUICK ? "quick" : "live", "machine",
             source->inspection.machine, "qemu_version", version, "ram_bytes",
             (json_int_t)source->inspection.memory_bytes, "page_cache_bytes",
-            (json_int_t)source->page_memory_bytes, "launch", launch, "lanes",
-            (int)source->lanes, "paused_limit_ms",
-            (json_int_t)source->request.max_quick_downtime_ms, "reconnect_timeout_ms",
-            (json_int_t)source->request.reconnect_timeout_ms, "disks", offered_disks(source))));
+            (json_int_t)source->page_memory_bytes, "launch", launch, "lanes", (int)source->lanes,
+            "paused_limit_ms", (json_int_t)source->request.max_quick_downtime_ms,
+            "reconnect_timeout_ms", (json_int_t)source->request.reconnect_timeout_ms, "disks",
+            offered_disks(source))));
 }
 
 static void on_begin_synced(const struct error *error, uint64_t nanoseconds, void *context)
@@ -335,8 +335,7 @@ void source_accepted(struct source *source, json_t *accept)
     const json_t *tickets = json_object_get(accept, "tickets");
 
     if (source->accepted || json_array_size(tickets) != source->lanes ||
-        accepted_page_cache(accept) > source->page_memory_bytes ||
-        !take_disks(source, accept)) {
+        accepted_page_cache(accept) > source->page_memory_bytes || !take_disks(source, accept)) {
         source_fail_text(source, "peer-protocol",
                          "%s accepted something else than what was offered",
                          source->migration.peer);

@@ -136,8 +136,8 @@ static json_t *memory_object(const struct source *source)
     return must_json(json_pack(
         "{sI,sI,sI,sI,sI,sI,sI}", "rounds", (json_int_t)source->round, "pages",
         (json_int_t)sample->pages, "zero", (json_int_t)sample->zero_pages, "same",
-        (json_int_t)sample->same_pages, "delta", (json_int_t)sample->delta_pages, "bytes", (json_int_t)sample->stream_bytes,
-        "wire_bytes", (json_int_t)sample->stream_wire_bytes));
+        (json_int_t)sample->same_pages, "delta", (json_int_t)sample->delta_pages, "bytes",
+        (json_int_t)sample->stream_bytes, "wire_bytes", (json_int_t)sample->stream_wire_bytes));
 }
 
 json_t *source_result(const struct source *source, const char *result, const char *reason)

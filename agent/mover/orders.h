@@ -237,7 +237,7 @@ struct report_sample {
     uint64_t disk_bytes;
     uint64_t disk_acknowledged; /* data bytes the other side has acknowledged (source) */
     uint64_t disk_zero_bytes;
-    uint64_t disk_wire_bytes;     /* the share of wire_sent or _received that extents took */
+    uint64_t disk_wire_bytes; /* the share of wire_sent or _received that extents took */
     /* Of the stream as it is sent: made of what was read from QEMU (source), or handed to it
      * (destination). */
     uint64_t stream_bytes;

@@ -33,10 +33,11 @@ static const char *const good_messages[MESSAGE_TYPE_COUNT] = {
         "\"a\\nb\"],\"lanes\":2,\"paused_limit_ms\":30000,\"reconnect_timeout_ms\":7,\"disks\":[{\"name\":\"vd0\","
         "\"node\":\"#block121\",\"path\":\"/a/b.qcow2\",\"format\":\"qcow2\",\"size\":4294967296,"
         "\"allocated\":65536,\"cluster_size\":65536,\"target\":\"fast\",\"read_only\":false}]}",
-    [MESSAGE_ACCEPT] = "{\"type\":\"accept\",\"migration\":\"" ID "\",\"tickets\":[{\"ticket\":"
-                       "\"" HEX32 "\",\"key\":\"" HEX64 "\"}],\"disks\":[{\"path\":\"/p/b.qcow2\","
-                       "\"reads_as_zero\":true}],\"page_cache_bytes\":5,\"pid\":77,\"qmp\":\"/run/q\",\"launch\":\"/l\","
-                       "\"log\":\"/log\",\"host\":\"h2\"}",
+    [MESSAGE_ACCEPT] =
+        "{\"type\":\"accept\",\"migration\":\"" ID "\",\"tickets\":[{\"ticket\":"
+        "\"" HEX32 "\",\"key\":\"" HEX64 "\"}],\"disks\":[{\"path\":\"/p/b.qcow2\","
+        "\"reads_as_zero\":true}],\"page_cache_bytes\":5,\"pid\":77,\"qmp\":\"/run/q\",\"launch\":\"/l\","
+        "\"log\":\"/log\",\"host\":\"h2\"}",
     [MESSAGE_REFUSE] = "{\"type\":\"refuse\",\"migration\":\"" ID "\",\"error\":\"pool-missing\","
                        "\"text\":\"there is no pool fast\\nthere is one slow\"}",
     [MESSAGE_RESUME] = "{\"type\":\"resume\",\"migration\":\"" ID "\",\"epoch\":1}",
