@@ -19,6 +19,7 @@
 
 /* Enough for the mover to find out that a link has more room, little beside the shortest downtimes. */
 #define DEFAULT_IN_FLIGHT_MS 30
+#define DEFAULT_PATIENCE_MS 5000
 
 enum { OPTION_CONFIG = 256, OPTION_SETTING, OPTION_POOL, OPTION_HELP, OPTION_VERSION };
 
@@ -209,6 +210,9 @@ static bool fill_in_defaults(struct config *config, struct error *error)
     }
     if (config->in_flight_ms == 0) {
         config->in_flight_ms = DEFAULT_IN_FLIGHT_MS;
+    }
+    if (config->patience_ms == 0) {
+        config->patience_ms = DEFAULT_PATIENCE_MS;
     }
     if (!config->control_path) {
         char *path = must_format("%s/control.sock", config->run_dir);

@@ -52,6 +52,7 @@ struct config {
     char **allowed_paths;
     size_t allowed_path_count;
     uint32_t in_flight_ms; /* 1 .. ORDERS_MAX_IN_FLIGHT_MS of agent/mover/orders.h */
+    uint32_t patience_ms;  /* up to ORDERS_MAX_PATIENCE_MS: a peer silent for so long is lost */
     uint64_t page_cache;   /* bytes, or PAGE_BUDGET_AUTO of agent/policy/page_budget.h */
 };
 

@@ -19,6 +19,8 @@
 /* As many as a name has in a path component and in a message; DNS's own limit. */
 #define HOST_NAME_MAX_LENGTH 253
 #define POOL_NAME_MAX_LENGTH 63
+/* Each side says something once a second: two may be late. */
+#define PATIENCE_MIN_MS 3000
 
 struct setting {
     const char *section;
@@ -197,6 +199,21 @@ static bool set_in_flight(struct config *config, const char *value, struct error
     return true;
 }
 
+static bool set_patience(struct config *config, const char *value, struct error *error)
+{
+    uint64_t milliseconds;
+
+    if (!units_parse_time(value, &milliseconds, error)) {
+        return false;
+    }
+    if (milliseconds < PATIENCE_MIN_MS || milliseconds > ORDERS_MAX_PATIENCE_MS) {
+        return error_set(error, "config", "\"%s\" is not from %ds to %ds", value,
+                         PATIENCE_MIN_MS / 1000, ORDERS_MAX_PATIENCE_MS / 1000);
+    }
+    config->patience_ms = (uint32_t)milliseconds;
+    return true;
+}
+
 static bool set_page_cache(struct config *config, const char *value, struct error *error)
 {
     if (strcmp(value, "auto") == 0) {
@@ -215,6 +232,7 @@ static const struct setting settings[] = {
     {"watarid", "mover-user", false, set_mover_user},
     {"launch", "binary", true, add_binary},
     {"launch", "allow-path", true, add_allowed_path},
+    {"link", "patience", false, set_patience},
     {"memory", "in-flight", false, set_in_flight},
     {"memory", "page-cache", false, set_page_cache},
 };

@@ -328,8 +328,11 @@ static uint64_t grant_page_cache(const struct destination *destination)
 static void start_mover(struct destination *destination)
 {
     static const struct mover_handlers handlers = {destination_report, on_mover_ended};
-    struct order begin = {.type = ORDER_BEGIN,
-                          .begin = {.role = ORDER_DESTINATION, .lanes = destination->lanes}};
+    struct order begin = {
+        .type = ORDER_BEGIN,
+        .begin = {.role = ORDER_DESTINATION,
+                  .lanes = destination->lanes,
+                  .patience_ms = destination->migration.daemon->config.patience_ms}};
     struct error error;
 
     destination->page_cache_bytes = grant_page_cache(destination);

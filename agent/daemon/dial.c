@@ -18,7 +18,6 @@
 
 #define DIAL_ADDRESSES_MAX 8
 /* The kernel declares a connection dead when data stays unacknowledged for so long. */
-#define DIAL_USER_TIMEOUT_MS 5000
 
 struct target {
     struct sockaddr_storage address;
@@ -147,10 +146,10 @@ static void on_connected(evutil_socket_t fd, short what, void *context)
     end(dial, (int)fd, NULL);
 }
 
-static void set_options(int fd)
+static void set_options(const struct dial *dial, int fd)
 {
     int on = 1;
-    unsigned timeout = DIAL_USER_TIMEOUT_MS;
+    unsigned timeout = dial->daemon->config.patience_ms;
 
     /* Both only make things quicker; without them the daemon's own timers decide. */
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
@@ -166,7 +165,7 @@ static void try_next(struct dial *dial)
         next_or_fail(dial, errno);
         return;
     }
-    set_options(dial->fd);
+    set_options(dial, dial->fd);
     if (connect(dial->fd, (const struct sockaddr *)&target->address, target->length) < 0 &&
         errno != EINPROGRESS) {
         next_or_fail(dial, errno);

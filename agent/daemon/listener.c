@@ -302,7 +302,7 @@ static void welcome(struct listener *listener, int fd, const struct sockaddr_sto
 {
     struct stranger *stranger;
     uint8_t address[16];
-    unsigned timeout = PEER_SILENCE_MS;
+    unsigned timeout = listener->daemon->config.patience_ms;
     int on = 1;
 
     reduce_address(from, address);

@@ -307,9 +307,9 @@ static void on_timer(evutil_socket_t fd, short what, void *context)
         die(peer, &error);
         return;
     }
-    if (clock_monotonic_ns() / 1000000 - peer->heard_ms > PEER_SILENCE_MS) {
-        error_set(&error, "peer-lost", "%s has been silent for %d s", who(peer),
-                  PEER_SILENCE_MS / 1000);
+    if (clock_monotonic_ns() / 1000000 - peer->heard_ms > peer->daemon->config.patience_ms) {
+        error_set(&error, "peer-lost", "%s has been silent for %.1f s", who(peer),
+                  peer->daemon->config.patience_ms / 1000.0);
         die(peer, &error);
         return;
     }

@@ -3,7 +3,7 @@
  * dials one of its own; the destination answers on it. The listener makes the accepting kind.
  *
  * A connection is "up" when the peer's hello has been read and fits the preamble: only then does a TLS 1.3 client know that its key was
- * accepted. Once a second each side pings; a peer silent for PEER_SILENCE_MS counts as lost. The smallest round trips give the offset
+ * accepted. Once a second each side pings; a peer silent for as long as the configuration's patience counts as lost. The smallest round trips give the offset
  * between the hosts' CLOCK_MONOTONIC.
  *
  * Loop thread only. Callbacks may call anything here, peer_free() included.
@@ -28,7 +28,6 @@ struct peer_list;
 
 #define PEER_AUTHENTICATE_MS 10000
 #define PEER_PING_MS 1000
-#define PEER_SILENCE_MS 5000
 
 struct peer_handlers {
     /* Once: NULL when up, else why not, in an operator's words: "peer-unreachable", "peer-untrusted", "peer-does-not-trust-us",

@@ -291,6 +291,7 @@ static bool start_mover(struct source *source)
                       (source->request.verify ? ORDER_FLAG_VERIFY : 0u) |
                       (pause_point_ahead(PAUSE_POINT_DEVICE_STATE) ? ORDER_FLAG_HOLD_LAST : 0u),
                   .in_flight_ms = source->migration.daemon->config.in_flight_ms,
+                  .patience_ms = source->migration.daemon->config.patience_ms,
                   .page_memory_bytes = source->page_memory_bytes,
                   .page_cache_bytes = accepted_page_cache(source->accepted)}};
     struct error error;

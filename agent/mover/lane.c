@@ -21,9 +21,7 @@
  * overtake them (at 10 Mbit/s they take 26 ms). Half of it costs a tenth more CPU, four times as
  * much saves none. */
 #define UNSENT_MAX (32 << 10)
-/* So long may the peer's kernel be silent: what we sent has no acknowledgement, or, with nothing to
- * send, probes have no answer. Then the lane is lost. */
-#define USER_TIMEOUT_MS 5000u
+/* With nothing to send, probes find out whether the peer's kernel is still there. */
 #define PROBE_AFTER_S 2
 #define PROBE_EVERY_S 1
 /* Only without TCP_USER_TIMEOUT does the kernel count them. */
@@ -172,14 +170,15 @@ static bool set_option(int fd, int level, int name, int value)
     return setsockopt(fd, level, name, &value, sizeof value) == 0;
 }
 
-static bool set_up_socket(int fd)
+/* What we sent, or a probe, has no acknowledgement for PATIENCE_MS: then the lane is lost. */
+static bool set_up_socket(int fd, uint32_t patience_ms)
 {
     int flags = fcntl(fd, F_GETFL);
 
     return flags >= 0 && fcntl(fd, F_SETFL, flags | O_NONBLOCK) == 0 &&
            set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1) &&
            set_option(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT_MAX) &&
-           set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, USER_TIMEOUT_MS) &&
+           set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)patience_ms) &&
            set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1) &&
            set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, PROBE_AFTER_S) &&
            set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, PROBE_EVERY_S) &&
@@ -215,7 +214,7 @@ bool lane_start(struct mover *mover, const struct order_lane *order, int fd)
     lane->index = order->index;
     lane->fd = fd;
     mover->lanes[order->index] = lane;
-    if (!set_up_socket(fd)) {
+    if (!set_up_socket(fd, mover->settings.patience_ms)) {
         return mover_fail(mover, "orders", "lane %u: not a TCP socket: %s", order->index,
                           strerror(errno));
     }

@@ -80,6 +80,9 @@ static const char *check_begin(const struct order_begin *begin)
         (begin->in_flight_ms < 1 || begin->in_flight_ms > ORDERS_MAX_IN_FLIGHT_MS)) {
         return "in-flight time out of range";
     }
+    if (begin->patience_ms < 1 || begin->patience_ms > ORDERS_MAX_PATIENCE_MS) {
+        return "patience out of range";
+    }
     if ((begin->flags & ~(ORDER_FLAG_HOLD_LAST | ORDER_FLAG_VERIFY)) != 0) {
         return "unknown flags";
     }

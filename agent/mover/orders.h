@@ -89,6 +89,7 @@
 #define ORDERS_MAX_LANES 64
 #define ORDERS_MAX_DISKS 64
 #define ORDERS_MAX_IN_FLIGHT_MS 10000
+#define ORDERS_MAX_PATIENCE_MS 120000u
 #define ORDERS_TEXT_SIZE 512
 #define ORDERS_ID_SIZE 32
 #define ORDERS_CONTEXT_SIZE 256
@@ -125,6 +126,8 @@ struct order_begin {
      * milliseconds of the measured rate, besides the path's own delay. Source; 1 to
      * ORDERS_MAX_IN_FLIGHT_MS. */
     uint32_t in_flight_ms;
+    /* A lane whose other end is silent for so long is lost. 1 to ORDERS_MAX_PATIENCE_MS. */
+    uint32_t patience_ms;
     uint32_t flags;
     /* What a source may take to make less of pages that were sent before: their hashes, the page
      * cache, and the choice what is in it. 0: nothing is left out and no difference sent. */

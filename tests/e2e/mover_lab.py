@@ -40,7 +40,7 @@ u8, u32, u64 = ctypes.c_uint8, ctypes.c_uint32, ctypes.c_uint64
 
 
 class OrderBegin(ctypes.Structure):
-    _fields_ = [('role', ctypes.c_int), ('lanes', u32), ('level', ctypes.c_int32), ('in_flight_ms', u32),
+    _fields_ = [('role', ctypes.c_int), ('lanes', u32), ('level', ctypes.c_int32), ('in_flight_ms', u32), ('patience_ms', u32),
                 ('flags', u32), ('page_memory_bytes', u64), ('page_cache_bytes', u64)]
 
 
@@ -396,7 +396,7 @@ class Lab:
               page_memory=64 << 20, page_cache=16 << 20):
         mover = Mover(self.binary, self.directory, name, environment)
         self.movers.append(mover)
-        mover.order(BEGIN, role=role, lanes=lanes, level=level, flags=flags, in_flight_ms=in_flight_ms,
+        mover.order(BEGIN, role=role, lanes=lanes, level=level, flags=flags, in_flight_ms=in_flight_ms, patience_ms=5000,
                     page_memory_bytes=page_memory, page_cache_bytes=page_cache)
         return mover
 

@@ -110,6 +110,7 @@ static void defaults_need_no_file(void **state)
     assert_true(strlen(config.host_name) > 0);
     assert_true(strlen(config.mover_user) > 0);
     assert_int_equal(config.in_flight_ms, 30);
+    assert_int_equal(config.patience_ms, 5000);
     assert_non_null(strstr(config.mover_path, "watari-mover"));
     assert_int_equal(config.pool_count, 0);
     assert_int_equal(config.binary_count, 2);
@@ -142,7 +143,9 @@ static void a_whole_file_is_read(void **state)
                 "allow-path = /srv/boot\n"
                 "[memory]\n"
                 "in-flight = 100ms\n"
-                "page-cache = 512M\n",
+                "page-cache = 512M\n"
+                "[link]\n"
+                "patience = 1min\n",
                 NULL, NULL);
     assert_string_equal(config.listen_address, "::");
     assert_int_equal(config.listen_port, 7000);
@@ -158,6 +161,7 @@ static void a_whole_file_is_read(void **state)
     assert_string_equal(config.binaries[1], "/opt/qemu/libexec/");
     assert_int_equal(config.allowed_path_count, 1);
     assert_int_equal(config.in_flight_ms, 100);
+    assert_int_equal(config.patience_ms, 60000);
     assert_int_equal(config.page_cache, 512 << 20);
     config_clear(&config);
 }
@@ -222,6 +226,8 @@ static void mistakes_in_the_file_are_named_by_line(void **state)
     expect_error("[pools]\nfast = vms\n", NULL, NULL, 2, "pool fast: ");
     expect_error("[pools]\nfast = /\n", NULL, NULL, 2, "root directory");
     expect_error("[launch]\nbinary = qemu-system-x86_64\n", NULL, NULL, 2, "absolute");
+    expect_error("[link]\npatience = 2s\n", NULL, NULL, 2, "from 3s to 120s");
+    expect_error("[link]\npatience = 3min\n", NULL, NULL, 2, "from 3s to 120s");
     expect_error("[memory]\nin-flight = 30\n", NULL, NULL, 2, "in-flight: ");
     expect_error("[memory]\nin-flight = 0ms\n", NULL, NULL, 2, "from 1ms to 10s");
     expect_error("[memory]\nin-flight = 11s\n", NULL, NULL, 2, "from 1ms to 10s");
