@@ -133,7 +133,7 @@ row("pool-full", ("bulk", "memory", failed("no-space", "disk-write")))
 for FAULT in ("source-journal-full", "destination-journal-full"):
     row(FAULT, ("bulk", "cleanup", DONE))
 for FAULT in ("source-journal-read-only", "destination-journal-read-only"):
-    row(FAULT, ("connect", "connect", failed("journal")))
+    row(FAULT, ("connect", "connect", failed("journal-unwritable")))
 
 # One of each kind, where test_faults.py and test_handoff.py have none like it.
 EVERY_DAY = (
