@@ -195,6 +195,8 @@ static void take_lane(struct stranger *stranger, const struct preamble *preamble
     }
     copy = *ticket;
     ticket_free(ticket);
+    /* Before the descriptor goes: the mover keeps the connection open, so that epoll would go on reporting it under a number that is another's. */
+    event_del(stranger->event);
     copy.callback(copy.index, stranger->fd, copy.ticket, copy.key, copy.context);
     OPENSSL_cleanse(&copy, sizeof copy);
     stranger->fd = -1;

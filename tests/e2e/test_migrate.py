@@ -6,6 +6,7 @@ Usage: WATARI_BUILD=DIR tests/e2e/test_migrate.py [TEST...]
 
 import sys
 import threading
+import time
 
 from harness import check, equal, eventually, run_with_agents, test
 
@@ -163,6 +164,26 @@ def disks_on_iothreads_survive_both_ways(bench):
     moved(bench, guest, "--mode", "quick")
     clean(bench, guest)
     guest.quit()
+
+
+@test
+def one_vm_goes_while_another_comes(bench):
+    """Each daemon is source of one and destination of the other: what it has handed to one's mover must not be taken for the other's."""
+    guests = [bench.boot([Disk(bench.image(f"cross{number}.qcow2", 1 << 30, files=48, host=host))], Load(memory_mib=32, files=0), host)
+              for number, host in enumerate(bench.lab.hosts)]
+    bench.lab.network.set_rate("100mbit")
+    try:
+        first = bench.agents.start_migration(guests[0])
+        eventually(lambda: any(event.get("phase") == "bulk" for event in list(first.events)), "it does not begin")
+        time.sleep(0.5)
+        second = bench.agents.migrate(guests[1])
+        outcome = first.wait()
+    finally:
+        bench.lab.network.set_rate(None)
+    equal((outcome.code, second.code), (0, 0), f"{outcome}; {second}")
+    for guest in guests:
+        guest.verify()
+        guest.quit()
 
 
 @test
