@@ -139,13 +139,20 @@ static const struct field accept_ticket_fields[] = {
     HEX("tickets[].", "ticket", 32),
     HEX("tickets[].", "key", 64),
 };
+static const struct field mover_lost_fields[] = {
+    ID("migration"),
+    INTEGER("", "movers", 0, 4294967295, REQUIRED),
+    TEXT("text"),
+};
 static const struct field resume_fields[] = {
     ID("migration"),
     INTEGER("", "epoch", 1, 4294967295, REQUIRED),
+    INTEGER("", "movers", 0, 4294967295, REQUIRED),
 };
 static const struct field resumed_fields[] = {
     ID("migration"),
     INTEGER("", "epoch", 1, 4294967295, REQUIRED),
+    NUMBER("", "pid", REQUIRED),
     OBJECTS("tickets", 1, 64, accept_ticket_fields),
 };
 static const struct field accept_disk_fields[] = {
@@ -217,6 +224,7 @@ static const struct message_rule message_rules[MESSAGE_TYPE_COUNT] = {
     [MESSAGE_OFFER] = RULE("offer", offer_fields),
     [MESSAGE_ACCEPT] = RULE("accept", accept_fields),
     [MESSAGE_REFUSE] = RULE("refuse", refuse_fields),
+    [MESSAGE_MOVER_LOST] = RULE("mover-lost", mover_lost_fields),
     [MESSAGE_RESUME] = RULE("resume", resume_fields),
     [MESSAGE_RESUMED] = RULE("resumed", resumed_fields),
     [MESSAGE_MEMORY] = RULE("memory", migration_fields),

@@ -36,6 +36,12 @@ static void on_limit(evutil_socket_t fd, short what, void *context)
 
     (void)fd;
     (void)what;
+    if (destination->later.id[0]) {
+        struct error later = destination->later;
+
+        destination_fail(destination, &later);
+        return;
+    }
     if (destination->accepted && !destination->peer) {
         destination_limit(destination, destination->limit_what, LINK_LOST_LIMIT_MS);
         return; /* the lost link has a limit of its own */
@@ -90,8 +96,7 @@ static void free_steps(struct destination *destination)
     destination->mover = NULL;
 }
 
-/* Lets go of QEMU without touching it. */
-static void let_go(struct destination *destination)
+void destination_let_go(struct destination *destination)
 {
     if (destination->qmp) {
         qmp_forget(destination->qmp, destination);
@@ -113,7 +118,7 @@ static void release(struct migration *migration)
 
     free_steps(destination);
     undo_free(destination->undo);
-    let_go(destination);
+    destination_let_go(destination);
     peer_free(destination->peer);
     journal_free(destination->journal);
     for (size_t i = 0; i < destination->disk_count; i++) {
@@ -200,7 +205,8 @@ static json_t *result_object(const struct destination *destination, const char *
                                              must_json(message_text(destination->error.text)))),
                   "total_ms", (json_int_t)(clock_boottime_ms() - destination->migration.started_ms),
                   "wire_bytes",
-                  (json_int_t)(destination->sample.wire_sent + destination->sample.wire_received)));
+                  (json_int_t)(destination->wire_before + destination->sample.wire_sent +
+                               destination->sample.wire_received)));
 }
 
 void destination_finish(struct destination *destination, const char *result)
@@ -208,7 +214,7 @@ void destination_finish(struct destination *destination, const char *result)
     free_steps(destination);
     undo_free(destination->undo);
     destination->undo = NULL;
-    let_go(destination);
+    destination_let_go(destination);
     journal_free(destination->journal);
     destination->journal = NULL;
     peer_free(destination->peer);
@@ -320,7 +326,7 @@ void destination_abandon_begin(struct destination *destination)
                                              must_json(message_text(destination->error.text)))));
     }
     free_steps(destination);
-    let_go(destination);
+    destination_let_go(destination);
     if (destination->maker) {
         /* It would make the image again after its removal: its end comes first. */
         child_signal(destination->maker, SIGKILL);
@@ -436,7 +442,8 @@ static void on_lost(struct peer *peer, const struct error *error, void *context)
 
     peer_free(destination->peer);
     destination->peer = NULL;
-    if (destination->accepted && destination->mover) {
+    if (destination->accepted &&
+        (destination->mover || destination->mover_lost.id[0] || destination->replacing)) {
         destination_link_lost(destination, &copy);
         return;
     }

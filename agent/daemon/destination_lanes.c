@@ -15,6 +15,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 /* The source gives up by itself after its --reconnect-timeout, and says so when it can; a source that is gone for good never will. */
 #define SOURCE_GONE_MORE_MS 60000
@@ -25,6 +26,10 @@ static void on_lane(uint32_t index, int fd, const uint8_t ticket[TLS_TICKET_SIZE
     struct destination *destination = context;
     struct order order = {.type = ORDER_LANE, .lane = {.index = index}};
 
+    if (!destination->mover) {
+        close(fd); /* it has died; the source is told */
+        return;
+    }
     memcpy(order.lane.ticket, ticket, sizeof order.lane.ticket);
     memcpy(order.lane.key, key, sizeof order.lane.key);
     mover_link_send(destination->mover, &order, fd);
@@ -71,26 +76,42 @@ void destination_link_lost(struct destination *destination, const struct error *
 void destination_resume(struct destination *destination, const json_t *message)
 {
     struct order order = {.type = ORDER_RESUME};
+    uint32_t movers = (uint32_t)json_integer_value(json_object_get(message, "movers"));
 
     if (destination->handoff.state != DESTINATION_PREPARING) {
         destination_handoff(destination, DESTINATION_IN_LINK_UP, NULL);
         return;
     }
+    destination->epoch = json_integer_value(json_object_get(message, "epoch"));
+    if (movers > destination->movers) {
+        destination_replace(destination, movers);
+        return;
+    }
+    if (destination->mover_lost.id[0]) {
+        destination_tell_mover_lost(destination);
+        return;
+    }
     if (!destination->mover) {
-        return; /* all has arrived, and is being loaded: that is said when it is done */
+        return; /* it is being replaced, or all has arrived and is being loaded: that is said when it is done */
     }
     listener_void(destination->migration.daemon->listener, destination);
-    destination->epoch = json_integer_value(json_object_get(message, "epoch"));
     destination->resumes_asked++;
     mover_link_send(destination->mover, &order, -1);
 }
 
 void destination_mover_resumed(struct destination *destination)
 {
+    if (--destination->resumes_asked == 0) {
+        destination_send_resumed(destination); /* else an attempt that the source has given up */
+    }
+}
+
+void destination_send_resumed(struct destination *destination)
+{
     json_t *tickets;
 
-    if (--destination->resumes_asked > 0 || !destination->peer) {
-        return; /* an attempt that the source has given up */
+    if (!destination->peer) {
+        return; /* the source asks again */
     }
     tickets = destination_tickets(destination);
     if (!tickets) {
@@ -98,9 +119,9 @@ void destination_mover_resumed(struct destination *destination)
                               "the system gives no random bytes for lane keys");
         return;
     }
-    destination_send(
-        destination, "resumed",
-        must_json(json_pack("{sI,so}", "epoch", destination->epoch, "tickets", tickets)));
+    destination_send(destination, "resumed",
+                     must_json(json_pack("{sI,sI,so}", "epoch", destination->epoch, "pid",
+                                         (json_int_t)destination->pid, "tickets", tickets)));
 }
 
 void destination_watch_link(struct destination *destination)

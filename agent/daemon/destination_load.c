@@ -49,6 +49,9 @@ void destination_memory(struct destination *destination)
     if (destination->memory_begun) {
         return; /* it will be said */
     }
+    if (destination->mover_lost.id[0]) {
+        return; /* the source is told, and says it again to the next one */
+    }
     if (!destination->accepted || destination->batch) {
         destination_fail_text(destination, "peer-protocol", "%s begins memory out of turn",
                               destination->migration.peer);
@@ -185,8 +188,12 @@ static void on_export_deleted(struct destination *destination, const char *id)
     }
     if (destination->exports_left == 0) {
         destination_fail_text(destination, "export-ended", "somebody else ended the export %s", id);
-    } else if (--destination->exports_left == 0) {
+    } else if (--destination->exports_left > 0) {
+        return;
+    } else if (!destination->replacing) {
         stop_nbd(destination);
+    } else if (!destination->batch) {
+        destination_exports_again(destination);
     }
 }
 
@@ -214,6 +221,12 @@ void destination_report(const struct report *report, void *context)
         destination->sample = report->sample;
         break;
     case REPORT_FAILED:
+        if (destination->later.id[0]) {
+            struct error later = destination->later; /* QEMU's own word for it */
+
+            destination_fail(destination, &later);
+            break;
+        }
         destination_fail_text(destination, report->failure.id, "the mover at %s failed: %s",
                               destination->migration.daemon->host, report->failure.text);
         break;
@@ -252,9 +265,14 @@ static void on_migration_status(struct destination *destination, const char *sta
         destination->completed = true;
         settle_if_ready(destination);
     } else if (strcmp(status, "failed") == 0) {
-        destination_fail_text(destination, "load-failed",
-                              "the destination's QEMU could not load the VM (its log %s has more)",
-                              destination->log_path);
+        struct error error;
+
+        error_set(&error, "load-failed",
+                  "the destination's QEMU could not load the VM (its log %s has more)",
+                  destination->log_path);
+        if (!destination_qemu_failed(destination, false, &error)) {
+            destination_fail(destination, &error);
+        }
     }
 }
 

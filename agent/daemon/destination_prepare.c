@@ -150,6 +150,7 @@ static void log_tail(const struct destination *destination, char tail[LOG_TAIL_B
 static void qemu_ended(struct destination *destination)
 {
     char tail[LOG_TAIL_BYTES + 1];
+    struct error error;
     bool machine;
 
     if (destination->failing) {
@@ -163,10 +164,14 @@ static void qemu_ended(struct destination *destination)
         destination->handoff.state == DESTINATION_LOADING) {
         log_tail(destination, tail);
         machine = strstr(tail, "unsupported machine type") != NULL;
-        error_set(&destination->error, machine ? "machine-unknown" : "qemu-ended",
+        error_set(&error, machine ? "machine-unknown" : "qemu-ended",
                   "the QEMU of %s at %s ended before it had loaded the VM; it said: %s",
                   destination->migration.vm, destination->migration.daemon->host,
                   tail[0] ? tail : "nothing");
+        if (destination_qemu_failed(destination, true, &error)) {
+            return;
+        }
+        destination->error = error;
     } else if (destination->handoff.state != DESTINATION_GIVING_UP) {
         error_set(&destination->error, "qemu-ended", "the QEMU of %s at %s ended (log: %s)",
                   destination->migration.vm, destination->migration.daemon->host,
@@ -256,6 +261,9 @@ static void on_prepared_synced(const struct error *error, uint64_t nanoseconds, 
         return;
     }
     send_accept(destination);
+    if (destination->mover_lost.id[0]) {
+        destination_tell_mover_lost(destination);
+    }
 }
 
 /* Later `watari start` runs this. One argument a line cannot hold newlines, so JSON. Whole or not there, and synced with the record. */
@@ -308,7 +316,7 @@ static void on_mover_ended(const struct error *error, void *context)
     struct destination *destination = context;
 
     if (!destination->quiesced) {
-        destination_fail(destination, error);
+        destination_mover_lost(destination, error);
     }
 }
 
@@ -354,10 +362,14 @@ static void start_mover(struct destination *destination)
             disk->nbd_fd = -1;
         }
     }
-    journal_prepared(destination);
+    if (destination->replacing) {
+        destination_replaced(destination);
+    } else {
+        journal_prepared(destination);
+    }
 }
 
-static void on_exports_open(const json_t *replies, const struct error *error, void *context)
+void destination_on_exports_open(const json_t *replies, const struct error *error, void *context)
 {
     struct destination *destination = context;
 
@@ -386,27 +398,6 @@ static json_t *wanted_capabilities(const struct inspection *inspection)
     return list;
 }
 
-static bool export_disk(struct destination *destination, struct destination_disk *disk,
-                        const char *socket_path, struct error *error)
-{
-    char *id = must_format("watari-%u", disk->index);
-    char *name = must_format("disk%u", disk->index);
-    int parked;
-    bool good = false;
-
-    disk->nbd_fd = unix_socket_connect(socket_path, error);
-    if (disk->nbd_fd >= 0 && (parked = unix_socket_duplicate(disk->nbd_fd, error)) >= 0) {
-        batch_add_fd(destination->batch, id, parked);
-        batch_add(destination->batch, "block-export-add",
-                  must_json(json_pack("{ss,ss,ss,ss,sb}", "id", id, "type", "nbd", "node-name",
-                                      disk->node, "name", name, "writable", 1)));
-        good = true;
-    }
-    free(id);
-    free(name);
-    return good;
-}
-
 static void open_exports(struct destination *destination, const struct inspection *inspection)
 {
     char *path = must_format("%s/nbd.sock", destination->run_dir);
@@ -428,16 +419,13 @@ static void open_exports(struct destination *destination, const struct inspectio
                                       "watari-nbd")));
         batch_add_forget(destination->batch, "fd:watari-nbd");
     }
-    for (size_t i = 0; good && i < destination->disk_count; i++) {
-        good = destination->disks[i].read_only ||
-               export_disk(destination, &destination->disks[i], path, &error);
-    }
+    good = good && destination_export_disks(destination, &error);
     free(path);
     if (!good) {
         destination_fail(destination, &error);
         return;
     }
-    batch_run(destination->batch, on_exports_open, destination);
+    batch_run(destination->batch, destination_on_exports_open, destination);
 }
 
 static bool map_disks(struct destination *destination, const struct inspection *inspection,
@@ -520,7 +508,7 @@ void destination_on_retry(evutil_socket_t fd, short what, void *context)
     destination_qmp_open(context, on_qmp_ready);
 }
 
-static void start_qemu(struct destination *destination)
+void destination_start_qemu(struct destination *destination)
 {
     struct child_options options = {.path = destination->launch.argv[0],
                                     .argv = (const char *const *)destination->launch.argv,
@@ -575,7 +563,7 @@ static void on_disks_made(struct destination *destination)
         destination_fail(destination, &error);
         return;
     }
-    start_qemu(destination);
+    destination_start_qemu(destination);
 }
 
 static json_t *begin_record(const struct destination *destination)

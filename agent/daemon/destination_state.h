@@ -72,6 +72,15 @@ struct destination {
     struct inspect *inspect;
     struct batch *batch;
     struct mover_link *mover;
+    uint32_t movers; /* how often the movers of both sides were replaced: the source counts */
+    struct error
+        mover_lost; /* id "": it has not. Why it has ended; the source is to have both replaced */
+    bool
+        replacing; /* exports, perhaps QEMU, and the mover are made anew; then the source's resume is answered */
+    bool ending_qemu; /* so that a fresh one takes its place */
+    bool qemu_over;   /* QEMU has ended with the stream that a dead mover was giving it */
+    struct error
+        later; /* id "": none. A failure that a mover's death explains better, if its word comes in a moment */
     struct event *retry; /* QMP not there yet */
     struct event *limit;
     const char *limit_what;
@@ -84,6 +93,7 @@ struct destination {
     uint64_t stream_bytes, sent_bytes;
     char stream_hash[33], sent_hash[33];
     struct report_sample sample;
+    uint64_t wire_before; /* bytes that movers before took and gave */
 
     struct handoff_destination handoff;
     struct handoff_destination_journal recovered_journal;
@@ -116,6 +126,8 @@ void destination_send(struct destination *destination, const char *type, json_t 
 /* From a visitor to the migration it asked for. */
 void destination_bind(struct destination *destination, struct peer *peer);
 void destination_finish(struct destination *destination, const char *result);
+/* Lets go of QEMU without touching it. */
+void destination_let_go(struct destination *destination);
 void destination_abandon_begin(struct destination *destination);
 /* If the record of it could not be brought to disk: once more. */
 void destination_abandon_again(struct destination *destination);
@@ -130,10 +142,31 @@ void destination_prepare_begin(struct destination *destination);
 void destination_qmp_open(struct destination *destination,
                           void (*ready)(const struct error *error, void *context));
 void destination_on_qemu_end(pid_t pid, void *context);
+/* With nothing left of one before; ends in a mover, see destination_mover_started(). */
+void destination_start_qemu(struct destination *destination);
+/* The exports of destination_export_disks() are open. */
+void destination_on_exports_open(const json_t *replies, const struct error *error, void *context);
 /* Timer: QEMU's QMP socket was not there yet. */
 void destination_on_retry(evutil_socket_t fd, short what, void *context);
 
+/* --- destination_mover.c --- */
+/* The mover has ended without being told to. */
+void destination_mover_lost(struct destination *destination, const struct error *why);
+/* Adds to destination->batch a parked client and a writable export for each carried disk; the client's other copy is in its nbd_fd. */
+bool destination_export_disks(struct destination *destination, struct error *error);
+/* The source goes on with new movers, for the COUNTth time. */
+void destination_replace(struct destination *destination, uint32_t count);
+/* While replacing: the old exports are gone. */
+void destination_exports_again(struct destination *destination);
+/* The new mover has its orders: answers the source. */
+void destination_replaced(struct destination *destination);
+/* QEMU failed or ended (OVER) while memory came in. True when it is not this that fails the migration, or not yet. */
+bool destination_qemu_failed(struct destination *destination, bool over, const struct error *why);
+void destination_tell_mover_lost(struct destination *destination);
+
 /* --- destination_lanes.c --- */
+/* "resumed", with tickets for lanes to the mover that is there. */
+void destination_send_resumed(struct destination *destination);
 /* As many tickets as lanes, as accept and resumed carry them. NULL when the system has no random bytes. */
 json_t *destination_tickets(struct destination *destination);
 void destination_link_lost(struct destination *destination, const struct error *error);

@@ -45,6 +45,12 @@ static void on_limit(evutil_socket_t fd, short what, void *context)
         source_abandoned(source, &source->peer_abort);
         return;
     }
+    if (source->later.id[0]) {
+        struct error later = source->later;
+
+        source_fail(source, &later);
+        return;
+    }
     if (source->suspended) {
         source_limit(source, source->limit_what, SUSPENDED_LIMIT_MS); /* its own limit is another */
         return;
@@ -92,6 +98,7 @@ static void on_tick(evutil_socket_t fd, short what, void *context)
     if (source->failing) {
         return;
     }
+    source_memory_end_tick(source);
     if (source->suspended) {
         source_suspended_tick(source);
     } else {

@@ -8,6 +8,9 @@
  *   pass done: export deleted (hard, awaited), the mover's connection released, descriptor and bitmap n dropped
  *
  * The last pass, in the pause, only disables its bitmap.
+ *
+ * A mover that dies leaves connections that QEMU must not see end (source_nbd_connect()). A pass that it had under way gets a new export
+ * and a new connection; the one that stays open is only needed by the bulk pass, and stays as it is after that.
  */
 #include "source_state.h"
 
@@ -87,15 +90,27 @@ static void add_export(struct batch *batch, const struct source_disk *disk, cons
     free(key);
 }
 
-static void order_pass(struct source_disk *disk, int fd, const char *kind, const char *context)
+/* The pass that disk->bitmap numbers: of the bulk pass what is left, of another one what is in the bitmap that was frozen for it. */
+static void order_pass(struct source_disk *disk)
 {
-    struct order order = {.type = ORDER_PASS, .pass = {.disk = disk->index, .pass = disk->bitmap}};
+    bool bulk = disk->bitmap == 0;
+    const char *kind = bulk ? "disk" : "pass";
+    struct order order = {
+        .type = ORDER_PASS,
+        .pass = {.disk = disk->index, .pass = disk->bitmap, .from = bulk ? disk->reached : 0}};
 
+    if (bulk) {
+        disk->bulk_mover = disk->source->movers;
+    } else {
+        disk->pass_mover = disk->source->movers;
+        snprintf(order.pass.context, sizeof order.pass.context, "qemu:dirty-bitmap:watari-%u",
+                 disk->frozen);
+    }
     snprintf(order.pass.export_name, sizeof order.pass.export_name, "%s%u", kind, disk->index);
-    snprintf(order.pass.context, sizeof order.pass.context, "%s", context);
     disk->state = PASS_RUNNING;
     disk->pass_started_ns = clock_monotonic_ns();
-    source_order(disk->source, &order, fd);
+    source_order(disk->source, &order, disk->nbd_fd);
+    disk->nbd_fd = -1;
 }
 
 /* --- bulk --- */
@@ -111,8 +126,7 @@ static void on_opened(const json_t *replies, const struct error *error, void *co
         source_fail(source, error);
         return;
     }
-    order_pass(disk, disk->nbd_fd, "disk", "");
-    disk->nbd_fd = -1;
+    order_pass(disk);
 }
 
 static void open_disk(struct source_disk *disk)
@@ -156,7 +170,6 @@ void source_bulk_begin(struct source *source)
 static void on_pass_started(const json_t *replies, const struct error *error, void *context)
 {
     struct source_disk *disk = context;
-    char context_name[ORDERS_CONTEXT_SIZE];
 
     (void)replies;
     disk->batch = NULL;
@@ -164,10 +177,8 @@ static void on_pass_started(const json_t *replies, const struct error *error, vo
         source_fail(disk->source, error);
         return;
     }
-    snprintf(context_name, sizeof context_name, "qemu:dirty-bitmap:watari-%u", disk->frozen);
     disk->bitmap = disk->frozen + 1;
-    order_pass(disk, disk->nbd_fd, "pass", context_name);
-    disk->nbd_fd = -1;
+    order_pass(disk);
 }
 
 static void start_pass(struct source_disk *disk, bool last)
@@ -298,10 +309,14 @@ static void on_pass_cleaned(const json_t *replies, const struct error *error, vo
     source_disks_sent(source);
 }
 
-static void release_connection(struct source_disk *disk, uint32_t pass)
+/* MOVER is the one that has it: those before are gone, and it with them. */
+static void release_connection(struct source_disk *disk, uint32_t pass, uint32_t mover)
 {
     struct order order = {.type = ORDER_RELEASE, .pass = {.disk = disk->index, .pass = pass}};
 
+    if (mover != disk->source->movers) {
+        return;
+    }
     source_order(disk->source, &order, -1);
 }
 
@@ -314,7 +329,7 @@ static void clean_pass(struct source_disk *disk)
     char *bitmap = must_format("watari-%u", disk->frozen);
     char *bitmap_key = must_format("bitmap:%u:%u", disk->index, disk->frozen);
 
-    release_connection(disk, disk->frozen + 1);
+    release_connection(disk, disk->frozen + 1, disk->pass_mover);
     disk->batch = batch_new(source->qmp, source->undo);
     batch_add_forget(disk->batch, key);
     batch_add_closefd(disk->batch, id);
@@ -356,6 +371,7 @@ void source_pass_done(struct source *source, const struct report_pass *report)
     }
     disk->passes++;
     disk->data_bytes += report->data_bytes;
+    source->mover_disk_bytes += report->data_bytes;
     disk->flush_ns = report->flush_ns;
     if (report->data_bytes >= RATE_WORTH_BYTES) {
         source->disk_rate = (uint64_t)((double)report->data_bytes * 1e9 /
@@ -367,6 +383,103 @@ void source_pass_done(struct source *source, const struct report_pass *report)
     }
     disk->state = PASS_ENDING;
     delete_export(source, "pass", disk->index);
+}
+
+/* --- once more, for a new mover --- */
+
+/* The id of the export that the pass under way reads; free() it. */
+static char *pass_export(const struct source_disk *disk)
+{
+    return must_format("watari-%s-%u", disk->bitmap == 0 ? "keep" : "pass", disk->index);
+}
+
+static void on_reopened(const json_t *replies, const struct error *error, void *context)
+{
+    struct source_disk *disk = context;
+
+    (void)replies;
+    disk->batch = NULL;
+    if (error) {
+        source_fail(disk->source, error);
+        return;
+    }
+    order_pass(disk);
+}
+
+/* Its old export is gone, and the descriptor that was parked for it. */
+static void reopen(struct source_disk *disk)
+{
+    struct source *source = disk->source;
+    bool bulk = disk->bitmap == 0;
+    char *id = pass_export(disk);
+    char *frozen = must_format("watari-%u", disk->frozen);
+    struct error error;
+
+    disk->batch = batch_new(source->qmp, source->undo);
+    disk->nbd_fd = source_nbd_connect(source, disk->batch, id, &error);
+    if (disk->nbd_fd < 0) {
+        source_fail(source, &error);
+    } else {
+        add_export(disk->batch, disk, bulk ? "disk" : "pass", id, bulk ? NULL : frozen);
+        batch_run(disk->batch, on_reopened, disk);
+    }
+    free(id);
+    free(frozen);
+}
+
+static void reopen_if_gone(struct source_disk *disk)
+{
+    if (disk->export_gone && !disk->batch) {
+        char *id = pass_export(disk);
+        char *key = must_format("export:%s", id);
+
+        undo_forget(disk->source->undo, key);
+        reopen(disk);
+        free(id);
+        free(key);
+    }
+}
+
+static void on_export_told(const json_t *replies, const struct error *error, void *context)
+{
+    struct source_disk *disk = context;
+
+    (void)replies;
+    disk->batch = NULL;
+    if (error) {
+        source_fail(disk->source, error);
+        return;
+    }
+    reopen_if_gone(disk);
+}
+
+/*
+ * With answers that the dead mover has not read QEMU waits for room in the socket, for ever, as its own parked copy of our end keeps it open.
+ * That copy goes once QEMU has been told to end the export, not before: its going would be the client's leaving.
+ */
+static void end_export_of_the_dead(struct source_disk *disk)
+{
+    struct source *source = disk->source;
+    char *id = pass_export(disk);
+
+    disk->state = PASS_REOPENING;
+    disk->export_gone = false;
+    disk->batch = batch_new(source->qmp, source->undo);
+    batch_add(disk->batch, "block-export-del",
+              must_json(json_pack("{ssss}", "id", id, "mode", "hard")));
+    batch_add_closefd(disk->batch, id);
+    batch_run(disk->batch, on_export_told, disk);
+    free(id);
+}
+
+void source_passes_again(struct source *source)
+{
+    for (size_t i = 0; i < source->disk_count && !source->failing; i++) {
+        /* One that is only being started is ordered from the new mover, one that is ending has given all. */
+        if (source->disks[i].state == PASS_RUNNING) {
+            end_export_of_the_dead(&source->disks[i]);
+        }
+    }
 }
 
 /* --- the end of all --- */
@@ -391,7 +504,7 @@ static void close_keeps(struct source *source)
         char *id = must_format("watari-keep-%u", source->disks[i].index);
         char *key = must_format("export:%s", id);
 
-        release_connection(&source->disks[i], 0);
+        release_connection(&source->disks[i], 0, source->disks[i].bulk_mover);
         batch_add_forget(source->batch, key);
         batch_add_closefd(source->batch, id);
         free(id);
@@ -415,14 +528,23 @@ void source_exports_end(struct source *source)
 void source_export_deleted(struct source *source, const char *id)
 {
     unsigned index;
+    struct source_disk *disk;
+    bool keep;
 
     if (source->failing) {
         return;
     }
-    if (sscanf(id, "watari-pass-%u", &index) == 1 && index < source->disk_count &&
-        source->disks[index].state == PASS_ENDING) {
-        clean_pass(&source->disks[index]);
-    } else if (sscanf(id, "watari-keep-%u", &index) == 1 && index < source->disk_count) {
+    keep = sscanf(id, "watari-keep-%u", &index) == 1;
+    if ((!keep && sscanf(id, "watari-pass-%u", &index) != 1) || index >= source->disk_count) {
+        return;
+    }
+    disk = &source->disks[index];
+    if (disk->state == PASS_REOPENING && keep == (disk->bitmap == 0) && !disk->export_gone) {
+        disk->export_gone = true;
+        reopen_if_gone(disk);
+    } else if (!keep && disk->state == PASS_ENDING) {
+        clean_pass(disk);
+    } else if (keep) {
         if (source->keeps_left == 0) {
             /* A QEMU that shuts down ends its exports, too; its QMP socket closes right after. */
             source_limit(source, "the migration, whose export somebody else ended,",
@@ -464,6 +586,9 @@ static void on_dirty_known(json_t *value, const struct error *error, void *conte
         source_fail(source, error);
         return;
     }
+    if (source->replacing) {
+        return; /* it is asked again */
+    }
     source_note_dirty(source, value);
     if (source_comparing(source)) {
         source_passes(source, false);
@@ -484,7 +609,7 @@ static void on_dirty_known(json_t *value, const struct error *error, void *conte
 
 void source_disk_tick(struct source *source)
 {
-    if (!source->bulk_started || source->memory_begun || source->asking ||
+    if (!source->bulk_started || source->memory_begun || source->memory_ending || source->asking ||
         source_pass_running(source)) {
         return;
     }

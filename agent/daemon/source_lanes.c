@@ -21,6 +21,8 @@
 #define CONNECT_MS 1500
 /* And the destination's answer with the lanes after it: its QEMU finishes old writes first. */
 #define RESUME_MS 10000
+/* With new movers it also makes all exports anew, or starts another QEMU. */
+#define REPLACE_MS 120000
 
 /* --- opening --- */
 
@@ -115,7 +117,7 @@ void source_end_lane_dials(struct source *source)
 
 bool source_suspend(struct source *source, const struct error *why)
 {
-    bool can = source->mover && source->bulk_started && !source->failing &&
+    bool can = source->mover && (source->bulk_started || source->replacing) && !source->failing &&
                handoff_source_can_roll_back(&source->handoff) && !source->qmp_lost;
 
     if (!can) {
@@ -168,7 +170,9 @@ void source_resume(struct source *source)
     json_decref(source->tickets);
     source->tickets = NULL;
     source->epoch++;
-    source_send(source, "resume", must_json(json_pack("{sI}", "epoch", (json_int_t)source->epoch)));
+    source_send(source, "resume",
+                must_json(json_pack("{sI,sI}", "epoch", (json_int_t)source->epoch, "movers",
+                                    (json_int_t)source->movers)));
 }
 
 void source_resumed(struct source *source, const json_t *message)
@@ -187,6 +191,7 @@ void source_resumed(struct source *source, const json_t *message)
     }
     json_decref(source->tickets);
     source->tickets = json_incref(tickets);
+    json_object_set(source->accepted, "pid", json_object_get(message, "pid"));
     source->attempt_ms = clock_boottime_ms();
     source->mover_resumes = true;
     source_order(source, &order, -1);
@@ -219,9 +224,10 @@ static void went_on(struct source *source)
 {
     char text[128];
 
-    snprintf(text, sizeof text, "the link is back after %.1f s: going on",
+    snprintf(text, sizeof text, "%s after %.1f s: going on",
+             source->replacing ? "new movers are there" : "the link is back",
              (double)(clock_boottime_ms() - source->suspended_ms) / 1000);
-    source->suspended = false;
+    source->suspended = source->replacing = false;
     source->resumed++;
     migration_publish(&source->migration, "warning", must_json(json_pack("{ss}", "text", text)));
     say_again(source);
@@ -234,7 +240,8 @@ void source_lane_up(struct source *source)
     }
     if (source->suspended) {
         went_on(source);
-    } else {
+    }
+    if (!source->nbd_started) {
         source_limit(source, NULL, 0);
         source_start_nbd(source);
     }
@@ -243,7 +250,7 @@ void source_lane_up(struct source *source)
 void source_suspended_tick(struct source *source)
 {
     uint64_t now = clock_boottime_ms();
-    uint64_t attempt = source->peer_up ? RESUME_MS : CONNECT_MS;
+    uint64_t attempt = !source->peer_up ? CONNECT_MS : source->replacing ? REPLACE_MS : RESUME_MS;
 
     if (now - source->suspended_ms > source->request.reconnect_timeout_ms) {
         source_fail_text(

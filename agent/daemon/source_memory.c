@@ -37,6 +37,8 @@
 #define PAUSE_LIMIT_MIN_MS 2000
 #define PAUSE_LIMIT_FACTOR 3
 #define WINDOW_NS 500000000ull
+/* QEMU's migration fails as soon as its stream's reader is gone; that this was the mover's death is known a moment later. */
+#define MOVER_WORD_MS 1000
 
 void rate_window_note(struct rate_window *window, uint64_t bytes, uint64_t now_ns)
 {
@@ -118,9 +120,16 @@ static void on_migrating(const json_t *replies, const struct error *error, void 
 
     (void)replies;
     source->batch = NULL;
+    if (source->memory_ending && (!error || strcmp(error->id, "qmp-error") == 0)) {
+        source_memory_end(source);
+        return;
+    }
     if (error) {
         source_fail(source, error);
         return;
+    }
+    if (source->later.id[0]) {
+        return; /* it has failed already */
     }
     source->memory_began_ns = clock_monotonic_ns();
     source->memory_started = true;
@@ -151,7 +160,7 @@ void source_memory_ready(struct source *source)
     int pair[2];
 
     if (!source->memory_asked || source->failing) {
-        return; /* said twice: the link was lost in between */
+        return; /* said twice: the link was lost in between; or to movers that are gone */
     }
     source->memory_asked = false;
     source_limit(source, NULL, 0);
@@ -169,6 +178,21 @@ void source_memory_ready(struct source *source)
     batch_add_forget(source->batch, "fd:watari-stream");
     batch_run(source->batch, on_migrating, source);
     source_order(source, &order, pair[1]);
+}
+
+void source_memory_forget(struct source *source)
+{
+    if (!source->memory_begun) {
+        return;
+    }
+    source_limit(source, NULL, 0);
+    source->memory_ending = source->batch || source->memory_started || source->later.id[0];
+    source->memory_begun = source->memory_asked = source->memory_started = source->held = false;
+    source->round = source->held_round = source->memory_left = 0;
+    memset(&source->memory_rate, 0, sizeof source->memory_rate);
+    if (source->memory_ending && !source->batch) {
+        source_memory_end(source);
+    }
 }
 
 /* --- rounds --- */
@@ -266,7 +290,9 @@ static uint64_t memory_rate(const struct source *source)
 
     peak = source->disk_rate > peak ? source->disk_rate : peak;
     return peak ? peak
-                : (uint64_t)((double)source->sample.stream_acknowledged * 1e9 / (double)elapsed);
+                : (uint64_t)((double)(source->sample.stream_acknowledged -
+                                      source->sample_before.stream_acknowledged) *
+                             1e9 / (double)elapsed);
 }
 
 static enum convergence_verdict judge(struct source *source)
@@ -312,7 +338,7 @@ static void on_nodes(json_t *value, const struct error *error, void *context)
         return;
     }
     source_note_dirty(source, value);
-    if (!source->switching && !source->failing) {
+    if (!source->switching && !source->failing && source->memory_started) {
         decide(source);
     }
 }
@@ -482,8 +508,28 @@ static void unasked_pause(struct source *source)
     qmp_execute(source->qmp, "query-migrate", NULL, -1, on_unasked_pause_known, source);
 }
 
+/* Not by our doing. Before the pause a mover may have died, which is no end. */
+static void migration_failed(struct source *source, const char *status)
+{
+    struct error error;
+
+    error_set(&error, "qemu-migration-failed",
+              "the source's QEMU says that its migration %s (its log has more)",
+              strcmp(status, "failed") == 0 ? "failed" : "was cancelled by somebody else");
+    if (source->handoff.state != SOURCE_OPEN) {
+        source_fail(source, &error);
+        return;
+    }
+    source->memory_started = false;
+    source->later = error;
+    source_limit(source, NULL, MOVER_WORD_MS);
+}
+
 static void on_migration_status(struct source *source, const char *status)
 {
+    if (source->memory_ending) {
+        return;
+    }
     if (strcmp(status, "pre-switchover") == 0) {
         source->pre_switchover = true;
         if (!source->switching) {
@@ -494,10 +540,7 @@ static void on_migration_status(struct source *source, const char *status)
     } else if (strcmp(status, "completed") == 0) {
         source_handoff(source, SOURCE_IN_COMPLETED, NULL);
     } else if (strcmp(status, "failed") == 0 || strcmp(status, "cancelled") == 0) {
-        source_fail_text(source, "qemu-migration-failed",
-                         "the source's QEMU says that its migration %s (its log has more)",
-                         strcmp(status, "failed") == 0 ? "failed"
-                                                       : "was cancelled by somebody else");
+        migration_failed(source, status);
     }
 }
 
@@ -522,6 +565,9 @@ void source_memory_event(struct source *source, const char *name, json_t *data)
     if (strcmp(name, "MIGRATION") == 0 &&
         (status = json_string_value(json_object_get(data, "status")))) {
         on_migration_status(source, status);
+    } else if (strcmp(name, "STOP") == 0 && source->memory_ending) {
+        source_fail_text(source, "unasked-pause",
+                         "QEMU paused the guest just when its migration was cancelled");
     } else if (strcmp(name, "STOP") == 0 && source->paused_ns == 0 && !source->recovered) {
         pause_began(source);
     } else if (strcmp(name, "RESUME") == 0 && !source->taking_back) {

@@ -115,6 +115,18 @@ static void take_abort(struct source *source, const struct error *error)
     source_abandoned(source, error);
 }
 
+static void take_mover_lost(struct source *source, const json_t *object)
+{
+    struct error error;
+
+    if ((uint32_t)json_integer_value(json_object_get(object, "movers")) != source->movers) {
+        return; /* one that is replaced already */
+    }
+    error_set(&error, "mover-died", "%s: %s", source->migration.peer,
+              json_string_value(json_object_get(object, "text")));
+    source_mover_lost(source, &error);
+}
+
 static void on_peer_message(struct peer *peer, enum message_type type, json_t *object,
                             void *context)
 {
@@ -143,6 +155,9 @@ static void on_peer_message(struct peer *peer, enum message_type type, json_t *o
         source_fail_text(source, json_string_value(json_object_get(object, "error")),
                          "%s refused: %s", source->migration.peer,
                          json_string_value(json_object_get(object, "text")));
+        break;
+    case MESSAGE_MOVER_LOST:
+        take_mover_lost(source, object);
         break;
     case MESSAGE_RESUMED:
         source_resumed(source, object);

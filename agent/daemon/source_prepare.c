@@ -220,7 +220,7 @@ static void on_report(const struct report *report, void *context)
 
     switch (report->type) {
     case REPORT_SAMPLE:
-        source->sample = report->sample;
+        source_take_sample(source, &report->sample);
         return;
     case REPORT_FAILED:
         source_fail_text(source, report->failure.id, "the mover of this host failed: %s",
@@ -270,7 +270,7 @@ static void on_mover_ended(const struct error *error, void *context)
     struct source *source = context;
 
     if (!source->stream_done) {
-        source_fail(source, error);
+        source_mover_lost(source, error);
     }
 }
 
@@ -279,7 +279,7 @@ static uint64_t accepted_page_cache(const json_t *accept)
     return (uint64_t)json_integer_value(json_object_get(accept, "page_cache_bytes"));
 }
 
-static bool start_mover(struct source *source)
+bool source_start_mover(struct source *source)
 {
     static const struct mover_handlers handlers = {on_report, on_mover_ended};
     struct order begin = {
@@ -343,7 +343,7 @@ void source_accepted(struct source *source, json_t *accept)
         return;
     }
     source->accepted = json_incref(accept);
-    if (!start_mover(source)) {
+    if (!source_start_mover(source)) {
         return;
     }
     source_limit(source, "opening the lanes", LANES_MS);
@@ -403,6 +403,7 @@ void source_start_nbd(struct source *source)
     struct error error;
     int fd = -1;
 
+    source->nbd_started = true;
     if (!undo_add(source->undo, key, must_json(json_pack("{ss}", "tree", source->run_dir)),
                   &error)) {
         source_fail(source, &error);

@@ -118,7 +118,7 @@ static json_t *where_object(const struct source *source, const char *result)
 
 static json_t *disk_object(const struct source *source)
 {
-    uint64_t bytes = 0;
+    uint64_t bytes = source->lost_disk_bytes;
     uint32_t passes = 0;
 
     for (size_t i = 0; i < source->disk_count; i++) {

@@ -5,6 +5,7 @@
  *   source_peer.c     the control connection to the destination
  *   source_prepare.c  VM and peer looked at, offer, mover, exports
  *   source_lanes.c    lanes, and going on after the link was lost
+ *   source_mover.c    going on with new movers after one has died
  *   source_disk.c     bulk pass and dirty passes of each disk
  *   source_verify.c   --verify: the disks compared with the destination's
  *   source_memory.c   rounds, the decision to switch over, the pause
@@ -49,6 +50,7 @@ enum pass_state {
     PASS_STARTING, /* bitmaps exchanged, export made, the mover told */
     PASS_RUNNING,  /* the mover reads and sends */
     PASS_ENDING,   /* export, descriptor and bitmap are taken away */
+    PASS_REOPENING, /* its mover has died: the export is made anew, for the next one to read it all again */
 };
 
 struct source_disk {
@@ -62,10 +64,14 @@ struct source_disk {
     uint32_t frozen;    /* number of the one that the pass under way reads */
     int nbd_fd;         /* on its way to the mover; -1 else */
     enum pass_state state;
-    bool last; /* the pass under way is the one in the pause */
+    bool export_gone; /* in PASS_REOPENING: the dead mover's */
+    bool last;        /* the pass under way is the one in the pause */
     bool last_done;
     uint32_t passes; /* done */
     uint64_t pass_started_ns;
+    uint64_t reached; /* the bulk pass: all below has been acknowledged to a mover that is gone */
+    uint32_t bulk_mover,
+        pass_mover; /* SOURCE.movers when the pass was given to one: to which its connection belongs */
     uint64_t dirty;      /* bytes, as of the last look */
     uint64_t data_bytes; /* sent as data, all passes */
     uint64_t flush_ns;   /* the destination's flush at the end of the last pass */
@@ -87,6 +93,10 @@ struct source {
     uint64_t journal_sync_ns;
     struct undo *undo;
     struct mover_link *mover;
+    uint32_t movers; /* how often the movers of both sides were replaced */
+    bool replacing;  /* the new ones' lanes are not up yet */
+    struct error
+        later; /* id "": none. A failure that a mover's death explains better, if its word comes in a moment */
     uint32_t lanes, lanes_up;
     struct lane_dial {
         struct source *source;
@@ -104,14 +114,18 @@ struct source {
     json_t *tickets;     /* of the next epoch, until the mover has said RESUMED */
     struct source_disk *disks;
     size_t disk_count;
-    uint32_t keeps_left;     /* exports that stayed open and are being ended */
-    uint32_t pass_rounds;    /* before memory */
-    uint64_t last_pass_left; /* dirty bytes when the last of them began */
-    struct report_sample sample;
-    json_t *accepted;   /* the accept message: where the VM will be */
-    char *run_dir;      /* RUN/migrations/ID */
-    char *journal_path; /* NULL before there is one */
-    bool offered;       /* the peer has heard of it */
+    uint32_t keeps_left;         /* exports that stayed open and are being ended */
+    uint32_t pass_rounds;        /* before memory */
+    uint64_t last_pass_left;     /* dirty bytes when the last of them began */
+    struct report_sample sample; /* with what movers before had counted */
+    struct report_sample sample_before;
+    uint64_t mover_disk_bytes; /* of the passes that the mover has done */
+    uint64_t
+        lost_disk_bytes; /* read by movers that died, in passes that they did not get through */
+    json_t *accepted;    /* the accept message: where the VM will be */
+    char *run_dir;       /* RUN/migrations/ID */
+    char *journal_path;  /* NULL before there is one */
+    bool offered;        /* the peer has heard of it */
 
     struct event *tick;  /* progress, and the controller while memory moves */
     struct event *limit; /* the step under way must end by then */
@@ -122,10 +136,13 @@ struct source {
 
     /* memory */
     struct convergence convergence;
+    bool nbd_started;    /* or being started */
     bool bulk_started;   /* the disks' exports are open or being opened */
     bool memory_begun;   /* the destination was told */
     bool memory_asked;   /* and has not answered yet */
     bool memory_started; /* `migrate` was accepted */
+    bool memory_ending;  /* and is being cancelled, because the movers are replaced */
+    bool asking_end;     /* whether it is */
     bool asking;         /* a question whose answer decides is under way */
     bool held;           /* the mover holds the stream back */
     bool switching;      /* the pause was decided, or QEMU began it */
@@ -221,6 +238,8 @@ void source_drop_peer(struct source *source);
 void source_prepare_begin(struct source *source);
 void source_accepted(struct source *source, json_t *accept);
 void source_start_nbd(struct source *source);
+/* A mover that knows the disks, in place of none. False after source_fail(). */
+bool source_start_mover(struct source *source);
 /* A connection to our NBD server in that QEMU, parked there by getfd as NAME (added to BATCH) so that it never sees EOF; -1 with an error. */
 int source_nbd_connect(struct source *source, struct batch *batch, const char *name,
                        struct error *error);
@@ -241,8 +260,19 @@ void source_mover_resumed(struct source *source);
 /* Every tick while suspended: attempts that hang, and the time that is allowed. */
 void source_suspended_tick(struct source *source);
 
+/* --- source_mover.c --- */
+/* The mover of this side, or (by its word) that of the destination, has ended: both are replaced, or the migration fails for it. */
+void source_mover_lost(struct source *source, const struct error *why);
+void source_take_sample(struct source *source, const struct report_sample *sample);
+/* `migrate` was answered while it is already to end. */
+void source_memory_end(struct source *source);
+/* Every tick: whether QEMU has ended a migration that was cancelled. */
+void source_memory_end_tick(struct source *source);
+
 /* --- source_disk.c --- */
 void source_bulk_begin(struct source *source);
+/* Gives passes that a dead mover had under way to the one that is there now. */
+void source_passes_again(struct source *source);
 void source_pass_done(struct source *source, const struct report_pass *report);
 /* Starts passes where enough is dirty; LAST: one for each disk, whatever is dirty. */
 void source_passes(struct source *source, bool last);
@@ -278,6 +308,8 @@ void source_memory_last_held(struct source *source);
 void source_send_sent(struct source *source);
 void source_memory_done(struct source *source, const struct report_memory *report);
 void source_disks_done(struct source *source);
+/* Forgets that memory had begun, and has QEMU end it: it begins again. */
+void source_memory_forget(struct source *source);
 /* Starts them as soon as the guest stands still and no earlier pass runs. */
 void source_last_passes(struct source *source);
 

@@ -143,12 +143,12 @@ def ctrl_c_cancels(world):
 
 
 @test
-def killing_the_source_mover_in_each_phase_costs_the_migration_only(world):
+def killing_the_source_mover_in_each_phase_costs_the_migration_at_most(world):
     in_each_phase(world, lambda: kill_each(world.lab.west, "watari-mover"), (REFUSED,))
 
 
 @test
-def killing_the_destination_mover_in_each_phase_costs_the_migration_only(world):
+def killing_the_destination_mover_in_each_phase_costs_the_migration_at_most(world):
     in_each_phase(world, lambda: kill_each(world.lab.east, "watari-mover"), (REFUSED,))
 
 

@@ -40,10 +40,12 @@ static const char *const good_messages[MESSAGE_TYPE_COUNT] = {
         "\"log\":\"/log\",\"host\":\"h2\"}",
     [MESSAGE_REFUSE] = "{\"type\":\"refuse\",\"migration\":\"" ID "\",\"error\":\"pool-missing\","
                        "\"text\":\"there is no pool fast\\nthere is one slow\"}",
-    [MESSAGE_RESUME] = "{\"type\":\"resume\",\"migration\":\"" ID "\",\"epoch\":1}",
-    [MESSAGE_RESUMED] =
-        "{\"type\":\"resumed\",\"migration\":\"" ID
-        "\",\"epoch\":1,\"tickets\":[{\"ticket\":\"" HEX32 "\",\"key\":\"" HEX32 HEX32 "\"}]}",
+    [MESSAGE_MOVER_LOST] = "{\"type\":\"mover-lost\",\"migration\":\"" ID
+                           "\",\"movers\":0,\"text\":\"killed by signal 9\"}",
+    [MESSAGE_RESUME] = "{\"type\":\"resume\",\"migration\":\"" ID "\",\"epoch\":1,\"movers\":0}",
+    [MESSAGE_RESUMED] = "{\"type\":\"resumed\",\"migration\":\"" ID
+                        "\",\"epoch\":1,\"pid\":77,\"tickets\":[{\"ticket\":\"" HEX32
+                        "\",\"key\":\"" HEX32 HEX32 "\"}]}",
     [MESSAGE_MEMORY] = "{\"type\":\"memory\",\"migration\":\"" ID "\"}",
     [MESSAGE_MEMORY_READY] = "{\"type\":\"memory-ready\",\"migration\":\"" ID "\"}",
     [MESSAGE_SENT] =
