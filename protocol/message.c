@@ -178,6 +178,10 @@ static const struct field refuse_fields[] = {
 static const struct field migration_fields[] = {
     ID("migration"),
 };
+static const struct field query_fields[] = {
+    ID("migration"),
+    BOOLEAN("", "sending"),
+};
 static const struct field text_fields[] = {
     ID("migration"),
     TEXT("text"),
@@ -241,7 +245,7 @@ static const struct message_rule message_rules[MESSAGE_TYPE_COUNT] = {
     [MESSAGE_ABORT] = RULE("abort", refuse_fields),
     [MESSAGE_ABORTED] = RULE("aborted", text_fields),
     [MESSAGE_CONFLICT] = RULE("conflict", text_fields),
-    [MESSAGE_QUERY] = RULE("query", migration_fields),
+    [MESSAGE_QUERY] = RULE("query", query_fields),
     [MESSAGE_UNKNOWN] = RULE("unknown", migration_fields),
 };
 

@@ -410,7 +410,7 @@ static void on_message(struct peer *peer, enum message_type type, json_t *object
         take_abort(destination, object);
         break;
     case MESSAGE_QUERY:
-        destination_handoff(destination, DESTINATION_IN_LINK_UP, NULL);
+        destination_queried(destination, json_is_true(json_object_get(object, "sending")));
         break;
     case MESSAGE_TAKEN_BACK:
         destination->told_by_source = true;

@@ -22,6 +22,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What a dead mover had handed to its kernel comes within this time, or not at all. */
+#define LAST_BYTES_MS 10000
+
 static void on_incoming(const json_t *replies, const struct error *error, void *context)
 {
     struct destination *destination = context;
@@ -257,6 +260,27 @@ void destination_sent(struct destination *destination, const json_t *message)
     snprintf(destination->sent_hash, sizeof destination->sent_hash, "%s",
              json_string_value(json_object_get(message, "hash")));
     settle_if_ready(destination);
+}
+
+void destination_queried(struct destination *destination, bool sending)
+{
+    if (destination->handoff.state != DESTINATION_PREPARING || sending || destination->sent) {
+        destination_handoff(destination, DESTINATION_IN_LINK_UP, NULL);
+        return;
+    }
+    if (destination->mover_done) {
+        /* Our mover has compared the stream with the hash at its end: whole without the source's word of it. */
+        destination->sent = true;
+        destination->sent_bytes = destination->stream_bytes;
+        memcpy(destination->sent_hash, destination->stream_hash, sizeof destination->sent_hash);
+        settle_if_ready(destination);
+    } else if (destination->sourceless_ms == 0) {
+        destination->sourceless_ms = clock_boottime_ms();
+    } else if (clock_boottime_ms() - destination->sourceless_ms > LAST_BYTES_MS) {
+        destination_fail_text(destination, "source-restarted",
+                              "%s was started again before all of %s's memory had left it",
+                              destination->migration.peer, destination->migration.vm);
+    }
 }
 
 static void on_migration_status(struct destination *destination, const char *status)

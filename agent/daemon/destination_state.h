@@ -91,6 +91,8 @@ struct destination {
     uint32_t exports_left;
     uint64_t page_cache_bytes; /* granted to the source */
     uint64_t stream_bytes, sent_bytes;
+    uint64_t
+        sourceless_ms; /* CLOCK_BOOTTIME: since when the source is known to send no more; 0: it may */
     char stream_hash[33], sent_hash[33];
     struct report_sample sample;
     uint64_t wire_before; /* bytes that movers before took and gave */
@@ -179,6 +181,8 @@ void destination_watch_link(struct destination *destination);
 /* --- destination_load.c --- */
 void destination_memory(struct destination *destination);
 void destination_sent(struct destination *destination, const json_t *message);
+/* SENDING: the source still has what it sends. Without that, what has not come by now or soon never will. */
+void destination_queried(struct destination *destination, bool sending);
 void destination_report(const struct report *report, void *context);
 void destination_event(struct destination *destination, const char *name, json_t *data);
 

@@ -323,7 +323,8 @@ static void carry_out(struct source *source, unsigned actions)
         send_commit(source);
     }
     if (actions & SOURCE_DO_SEND_QUERY) {
-        source_send(source, "query", NULL);
+        source_send(source, "query",
+                    must_json(json_pack("{sb}", "sending", source->mover != NULL)));
     }
     if (actions & SOURCE_DO_TAKE_BACK) {
         source_take_back(source);

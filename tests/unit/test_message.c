@@ -65,7 +65,7 @@ static const char *const good_messages[MESSAGE_TYPE_COUNT] = {
         "{\"type\":\"abort\",\"migration\":\"" ID "\",\"error\":\"cancelled\",\"text\":\"t\"}",
     [MESSAGE_ABORTED] = "{\"type\":\"aborted\",\"migration\":\"" ID "\",\"text\":\"\"}",
     [MESSAGE_CONFLICT] = "{\"type\":\"conflict\",\"migration\":\"" ID "\",\"text\":\"\"}",
-    [MESSAGE_QUERY] = "{\"type\":\"query\",\"migration\":\"" ID "\"}",
+    [MESSAGE_QUERY] = "{\"type\":\"query\",\"migration\":\"" ID "\",\"sending\":false}",
     [MESSAGE_UNKNOWN] = "{\"type\":\"unknown\",\"migration\":\"" ID "\"}",
 };
 
