@@ -28,6 +28,9 @@ struct request {
 };
 STAILQ_HEAD(request_list, request);
 
+static const struct timeval half_patience = {QMP_GREETING_MS / 2000,
+                                             QMP_GREETING_MS / 2 % 1000 * 1000};
+
 enum state { CONNECT_FAILED, GREETING, NEGOTIATING, READY, DEAD };
 
 struct qmp {
@@ -35,6 +38,7 @@ struct qmp {
     char *path;
     int fd;
     enum state state;
+    bool was_late; /* half of the time for the greeting has passed */
     int version;
     struct event *readable, *writable, *timer;
     struct evbuffer *input;
@@ -337,6 +341,10 @@ static void on_timer(evutil_socket_t fd, short what, void *context)
             qmp->connect_errno == EAGAIN
                 ? "other clients wait for this socket already (QEMU serves one at a time)"
                 : strerror(qmp->connect_errno));
+    } else if (!qmp->was_late) {
+        /* When it was this process that stood still, the greeting is there, and is read first now. */
+        qmp->was_late = true;
+        event_add(qmp->timer, &half_patience);
     } else {
         die(qmp, "qmp-busy",
             "connected, but no greeting: another client holds this socket (QEMU serves one at a time)");
@@ -389,7 +397,7 @@ struct qmp *qmp_open(struct event_base *base, const char *path, const struct qmp
     qmp->readable = event_new(base, qmp->fd, EV_READ | EV_PERSIST, on_readable, qmp);
     qmp->writable = event_new(base, qmp->fd, EV_WRITE, on_writable, qmp);
     event_add(qmp->readable, NULL);
-    event_add(qmp->timer, &(struct timeval){QMP_GREETING_MS / 1000, 0});
+    event_add(qmp->timer, &half_patience);
     return qmp;
 }
 

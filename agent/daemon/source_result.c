@@ -51,9 +51,10 @@ static char *whereabouts(const struct source *source, const char *result)
     }
     if (strcmp(result, "lost") == 0) {
         return must_format(
-            ". %s runs nowhere now; its disks are whole at this host (%s): start it again as you "
+            ". %s runs nowhere now; its disks are whole at this host%s%s: start it again as you "
             "usually do. Journal: %s",
-            vm, source->disk_count ? source->disks[0].path : "it has none",
+            vm, source->disk_count ? ", the first is " : "",
+            source->disk_count ? source->disks[0].path : "",
             source->journal_path ? source->journal_path : "none");
     }
     if (json_array_size(source->left) > 0) {
