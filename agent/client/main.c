@@ -26,14 +26,21 @@ static const struct command commands[] = {
      "  --allow receive    VMs may be sent to it (default: both)\n"},
     {"migrate", command_migrate,
      "migrate VM --to PEER [--mode auto|live|quick] [--max-downtime TIME]\n"
-     "         [--max-quick-downtime TIME] [--compress auto|off|LEVEL] [--lanes N]\n"
-     "         [--disk DEV=POOL|PATH]... [--verify] [--reconnect-timeout TIME] [--detach]",
+     "         [--max-quick-downtime TIME] [--deadline TIME] [--max-throttle PCT]\n"
+     "         [--compress auto|off|LEVEL] [--lanes N] [--disk DEV=POOL|PATH]... [--verify]\n"
+     "         [--reconnect-timeout TIME] [--detach]",
      "Moves a running VM, its memory and its disks, to a peer",
      "VM is a name, a pid or a QMP socket path; PEER a trusted name. TIME has a unit: 300ms, 30s, "
      "5min.\n"
-     "  --mode               auto (default), live, or quick: pause, copy the rest, go on there\n"
+     "  --mode               live; quick: pause, copy the rest, go on there; auto (default): live, "
+     "and\n"
+     "                       quick when that does not come to an end\n"
      "  --max-downtime       for live: how long the guest may stand still (300ms)\n"
      "  --max-quick-downtime the same for quick (30s)\n"
+     "  --deadline           for all of it; auto decides for quick while there is time for that\n"
+     "  --max-throttle       by how many per cent the guest may be slowed down if nothing else "
+     "helps (50);\n"
+     "                       0 forbids it\n"
      "  --compress           auto (default), off, or a zstd level\n"
      "  --lanes              connections that carry data\n"
      "  --disk               where the disk DEV goes: a pool of the peer, or a path in one; may "

@@ -13,6 +13,8 @@ enum {
     OPTION_MAX_DOWNTIME,
     OPTION_MAX_QUICK_DOWNTIME,
     OPTION_RECONNECT_TIMEOUT,
+    OPTION_DEADLINE,
+    OPTION_MAX_THROTTLE,
     OPTION_COMPRESS,
     OPTION_LANES,
     OPTION_DISK,
@@ -27,6 +29,8 @@ static const struct option options[] = {
     {"max-downtime", required_argument, NULL, OPTION_MAX_DOWNTIME},
     {"max-quick-downtime", required_argument, NULL, OPTION_MAX_QUICK_DOWNTIME},
     {"reconnect-timeout", required_argument, NULL, OPTION_RECONNECT_TIMEOUT},
+    {"deadline", required_argument, NULL, OPTION_DEADLINE},
+    {"max-throttle", required_argument, NULL, OPTION_MAX_THROTTLE},
     {"compress", required_argument, NULL, OPTION_COMPRESS},
     {"lanes", required_argument, NULL, OPTION_LANES},
     {"disk", required_argument, NULL, OPTION_DISK},
@@ -129,6 +133,10 @@ static bool take(json_t *request, int option, const char *value, struct error *e
         return set_time(request, "--max-quick-downtime", "max_quick_downtime_ms", value, error);
     case OPTION_RECONNECT_TIMEOUT:
         return set_time(request, "--reconnect-timeout", "reconnect_timeout_ms", value, error);
+    case OPTION_DEADLINE:
+        return set_time(request, "--deadline", "deadline_ms", value, error);
+    case OPTION_MAX_THROTTLE:
+        return set_number(request, "--max-throttle", "max_throttle", value, 0, error);
     case OPTION_COMPRESS:
         return set_compress(request, value, error);
     case OPTION_LANES:

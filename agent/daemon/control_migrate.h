@@ -5,6 +5,8 @@
  *   mode                                   "auto" (default), "live", "quick"
  *   max_downtime_ms, max_quick_downtime_ms from 1; defaults 300 and 30000
  *   reconnect_timeout_ms                   default 300000
+ *   deadline_ms                            from 1; absent: none
+ *   max_throttle                           per cent, 0 to 99; default 50
  *   compress                               "auto" (default), "off", or a zstd level from -50 to 19
  *   lanes                                  1 to 64; 0 or absent: the daemon's choice
  *   verify                                 boolean, default false: compare the disks before the commit

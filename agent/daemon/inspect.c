@@ -177,9 +177,11 @@ static void add_disk(struct inspection *inspection, const json_t *replies, const
     const json_t *node = inserted;
     const json_t *image;
     struct inspected_disk *disk;
+    bool throttled = json_object_get(inserted, "group") != NULL;
     char text[512];
 
     while (node && is_filter(text_of(node, "drv"))) {
+        throttled = throttled || strcmp(text_of(node, "drv"), "throttle") == 0;
         node = node_named(
             json_array_get(replies, REPLY_NODES),
             filtered_child(json_array_get(replies, REPLY_GRAPH), text_of(node, "node-name")));
@@ -201,6 +203,7 @@ static void add_disk(struct inspection *inspection, const json_t *replies, const
     disk->allocated = (uint64_t)json_integer_value(json_object_get(image, "actual-size"));
     disk->cluster_size = (uint64_t)json_integer_value(json_object_get(image, "cluster-size"));
     disk->read_only = json_is_true(json_object_get(inserted, "ro"));
+    disk->throttled = throttled;
     look_into_image(inspection, disk, node);
 }
 

@@ -27,6 +27,7 @@ struct inspected_disk {
     uint64_t allocated;    /* bytes the image takes */
     uint64_t cluster_size; /* 0: the format has none */
     bool read_only;
+    bool throttled; /* by limits, a group, or a throttle filter of its own */
 };
 
 struct inspection {

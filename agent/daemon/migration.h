@@ -32,6 +32,8 @@ struct migrate_request {
     uint32_t max_downtime_ms;
     uint32_t max_quick_downtime_ms;
     uint32_t reconnect_timeout_ms;
+    uint32_t deadline_ms;  /* 0: none */
+    uint32_t max_throttle; /* per cent, 0 to 99 */
     bool compress_auto;
     int32_t level;  /* when not auto: zstd level, or ORDER_LEVEL_OFF of agent/mover/orders.h */
     bool verify;    /* the disks are compared before the commit */

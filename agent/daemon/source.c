@@ -162,6 +162,8 @@ static void free_steps(struct source *source)
 {
     batch_cancel(source->batch);
     source->batch = NULL;
+    batch_cancel(source->throttling);
+    source->throttling = NULL;
     inspect_free(source->inspect);
     source->inspect = NULL;
     for (size_t i = 0; i < source->disk_count; i++) {

@@ -39,6 +39,8 @@
 /* Memory begins when the disks need no longer than this part of the allowed downtime, or will not get smaller. */
 #define READY_PART 4
 #define PASSES_BEFORE_MEMORY_MAX 8
+/* After so long the pace of the disks can be told. */
+#define PACE_WORTH_MS 2000
 
 static uint64_t granularity(const struct source *source)
 {
@@ -150,12 +152,17 @@ static void open_disk(struct source_disk *disk)
 
 void source_bulk_begin(struct source *source)
 {
+    struct convergence_limits limits;
     uint64_t allocated = 0;
 
     for (size_t i = 0; i < source->inspection.disk_count; i++) {
         allocated +=
             source->inspection.disks[i].read_only ? 0 : source->inspection.disks[i].allocated;
     }
+    source->bulk_bytes = allocated;
+    source->bulk_began_ns = clock_monotonic_ns();
+    limits = source_convergence_limits(source);
+    convergence_init(&source->convergence, &limits);
     migration_phase(&source->migration, PHASE_BULK, "%zu disk%s, %.0f MiB allocated",
                     source->disk_count, source->disk_count == 1 ? "" : "s",
                     (double)allocated / 1048576.0);
@@ -249,6 +256,16 @@ uint64_t source_disk_left(const struct source *source)
 
     for (size_t i = 0; i < source->disk_count; i++) {
         left += source->disks[i].dirty;
+    }
+    return left;
+}
+
+uint64_t source_pass_left(const struct source *source)
+{
+    uint64_t left = 0;
+
+    for (size_t i = 0; i < source->disk_count; i++) {
+        left += source->disks[i].state == PASS_IDLE ? 0 : source->sample.pass_left[i];
     }
     return left;
 }
@@ -373,6 +390,9 @@ void source_pass_done(struct source *source, const struct report_pass *report)
     disk->data_bytes += report->data_bytes;
     source->mover_disk_bytes += report->data_bytes;
     disk->flush_ns = report->flush_ns;
+    if (report->pass > 0) {
+        source_note_pass(source, report->data_bytes, clock_monotonic_ns() - disk->pass_started_ns);
+    }
     if (report->data_bytes >= RATE_WORTH_BYTES) {
         source->disk_rate = (uint64_t)((double)report->data_bytes * 1e9 /
                                        (double)(clock_monotonic_ns() - disk->pass_started_ns));
@@ -563,6 +583,26 @@ static uint64_t allowed_ms(const struct source *source)
                                                    : source->request.max_downtime_ms;
 }
 
+/* Whether the disks can be through by --deadline, at their pace so far; false after source_fail(). */
+static bool disks_in_time(struct source *source)
+{
+    uint64_t elapsed_ms = clock_boottime_ms() - source->migration.started_ms;
+    uint64_t ms = (clock_monotonic_ns() - source->bulk_began_ns) / 1000000;
+    uint64_t done = source->sample.disk_acknowledged;
+    uint64_t left = done < source->bulk_bytes ? source->bulk_bytes - done : 0;
+
+    /* Where the block status is not known yet a bulk pass counts holes as left: the allocated bytes are nearer. */
+    if (strcmp(source->migration.phase, PHASE_BULK) != 0) {
+        left = source_disk_left(source) + source_pass_left(source);
+    }
+    if (!convergence_disks_in_time(&source->convergence, elapsed_ms, left,
+                                   ms >= PACE_WORTH_MS ? done * 1000 / ms : 0)) {
+        source_fail_text(source, "deadline", "%s", source->convergence.reason);
+        return false;
+    }
+    return true;
+}
+
 /* Small enough, or not getting smaller: memory may begin. */
 static bool disks_ready(struct source *source)
 {
@@ -609,8 +649,8 @@ static void on_dirty_known(json_t *value, const struct error *error, void *conte
 
 void source_disk_tick(struct source *source)
 {
-    if (!source->bulk_started || source->memory_begun || source->memory_ending || source->asking ||
-        source_pass_running(source)) {
+    if (!source->bulk_started || source->memory_begun || source->memory_ending ||
+        !disks_in_time(source) || source->asking || source_pass_running(source)) {
         return;
     }
     if (strcmp(source->migration.phase, PHASE_BULK) == 0) {

@@ -10,7 +10,6 @@
 
 #include "batch.h"
 #include "clock.h"
-#include "peer.h"
 #include "qmp.h"
 #include "undo.h"
 #include "unix_socket.h"
@@ -32,8 +31,6 @@
 #define PAGE_BYTES 4096u
 /* The hold comes so many pages before QEMU has sent all it knows to be dirty: what its own buffers and the socket hold. */
 #define HOLD_MARGIN_PAGES 256u
-/* What a pause costs besides what is measured: QMP, saving and loading device state. */
-#define DEVICE_STATE_MS 40
 #define PAUSE_LIMIT_MIN_MS 2000
 #define PAUSE_LIMIT_FACTOR 3
 #define WINDOW_NS 500000000ull
@@ -48,28 +45,18 @@ void rate_window_note(struct rate_window *window, uint64_t bytes, uint64_t now_n
     } else if (now_ns - window->at_ns >= WINDOW_NS) {
         window->rate =
             (uint64_t)((double)(bytes - window->bytes) * 1e9 / (double)(now_ns - window->at_ns));
-        window->recent[window->next] = window->rate;
-        window->next = (window->next + 1) % RATE_WINDOWS;
         window->at_ns = now_ns;
         window->bytes = bytes;
     }
 }
 
-uint64_t rate_window_peak(const struct rate_window *window)
-{
-    uint64_t peak = 0;
-
-    for (size_t i = 0; i < RATE_WINDOWS; i++) {
-        peak = window->recent[i] > peak ? window->recent[i] : peak;
-    }
-    return peak;
-}
-
 /* --- starting --- */
 
-static bool wanted(const char *capability)
+static bool wanted(const struct source *source, const char *capability)
 {
-    return strcmp(capability, "events") == 0 || strcmp(capability, "pause-before-switchover") == 0;
+    return strcmp(capability, "events") == 0 ||
+           strcmp(capability, "pause-before-switchover") == 0 ||
+           (strcmp(capability, "auto-converge") == 0 && source_can_throttle_cpus(source));
 }
 
 /* Every capability is set, whatever was left there by others; the inverse puts all of them back. */
@@ -86,8 +73,8 @@ static void set_capabilities(struct source *source, struct batch *batch)
     {
         const char *name = json_string_value(json_object_get(capability, "capability"));
 
-        json_array_append_new(
-            list, must_json(json_pack("{ss,sb}", "capability", name, "state", wanted(name))));
+        json_array_append_new(list, must_json(json_pack("{ss,sb}", "capability", name, "state",
+                                                        wanted(source, name))));
     }
     batch_add_change(batch, "capabilities", before, "migrate-set-capabilities",
                      must_json(json_pack("{so}", "capabilities", list)));
@@ -97,21 +84,26 @@ static void set_parameters(struct source *source, struct batch *batch)
 {
     const json_t *now = source->inspection.parameters;
     json_t *before = must_json(json_object());
-    static const char *const names[] = {"max-bandwidth", "downtime-limit", "tls-creds"};
+    json_t *after = must_json(json_pack("{si,si,ss}", "max-bandwidth", 0, "downtime-limit",
+                                        DOWNTIME_LIMIT_MIN_MS, "tls-creds", ""));
+    json_t *parked = source_parked_throttle(source);
+    const char *name;
+    json_t *wanted_value;
 
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        json_t *value = json_object_get(now, names[i]);
+    json_object_update(after, parked);
+    json_decref(parked);
+    json_object_foreach(after, name, wanted_value)
+    {
+        json_t *value = json_object_get(now, name);
 
         if (value) {
-            json_object_set(before, names[i], value);
+            json_object_set(before, name, value);
         }
     }
     batch_add_change(
         batch, "parameters",
         must_json(json_pack("{ssso}", "qmp", "migrate-set-parameters", "arguments", before)),
-        "migrate-set-parameters",
-        must_json(json_pack("{si,si,ss}", "max-bandwidth", 0, "downtime-limit",
-                            DOWNTIME_LIMIT_MIN_MS, "tls-creds", "")));
+        "migrate-set-parameters", after);
 }
 
 static void on_migrating(const json_t *replies, const struct error *error, void *context)
@@ -135,13 +127,31 @@ static void on_migrating(const json_t *replies, const struct error *error, void 
     source->memory_started = true;
 }
 
-void source_memory_begin(struct source *source)
+bool source_is_quick(const struct source *source)
 {
-    struct convergence_limits limits = {
-        .quick = source->request.mode == MIGRATION_QUICK,
+    return source->request.mode == MIGRATION_QUICK || source->fell_back;
+}
+
+struct convergence_limits source_convergence_limits(const struct source *source)
+{
+    static const enum convergence_mode modes[] = {[MIGRATION_AUTO] = CONVERGENCE_AUTO,
+                                                  [MIGRATION_LIVE] = CONVERGENCE_LIVE,
+                                                  [MIGRATION_QUICK] = CONVERGENCE_QUICK};
+
+    return (struct convergence_limits){
+        .mode = modes[source->request.mode],
         .max_downtime_ms = source->request.max_downtime_ms,
         .max_quick_downtime_ms = source->request.max_quick_downtime_ms,
+        .deadline_ms = source->request.deadline_ms,
+        .max_throttle = source->request.max_throttle,
+        .can_throttle_disks = source->request.max_throttle > 0 && source_can_throttle_disks(source),
+        .can_throttle_cpus = source_can_throttle_cpus(source),
     };
+}
+
+void source_memory_begin(struct source *source)
+{
+    struct convergence_limits limits = source_convergence_limits(source);
 
     source->memory_begun = true;
     convergence_init(&source->convergence, &limits);
@@ -189,27 +199,13 @@ void source_memory_forget(struct source *source)
     source->memory_ending = source->batch || source->memory_started || source->later.id[0];
     source->memory_begun = source->memory_asked = source->memory_started = source->held = false;
     source->round = source->held_round = source->memory_left = 0;
-    memset(&source->memory_rate, 0, sizeof source->memory_rate);
+    memset(&source->link, 0, sizeof source->link);
     if (source->memory_ending && !source->batch) {
         source_memory_end(source);
     }
 }
 
 /* --- rounds --- */
-
-static uint32_t fixed_ms(const struct source *source)
-{
-    uint64_t flush = 0, round_trip = source->peer ? peer_round_trip(source->peer) : 0;
-
-    for (size_t i = 0; i < source->disk_count; i++) {
-        flush = source->disks[i].flush_ns > flush ? source->disks[i].flush_ns : flush;
-    }
-    /* Three syncs lie in the pause: LOADED there, COMMITTED here, COMMITTED there. */
-    return DEVICE_STATE_MS + source_verify_ms(source) +
-           (uint32_t)((flush + 3 * source->journal_sync_ns +
-                       2 * (round_trip == UINT64_MAX ? 0 : round_trip)) /
-                      1000000);
-}
 
 static void order_simple(struct source *source, enum order_type type, uint64_t pages)
 {
@@ -245,13 +241,13 @@ static void tell_left(struct source *source)
 static void note_ram(struct source *source, const json_t *migrate)
 {
     const json_t *ram = json_object_get(migrate, "ram");
-    uint64_t now = clock_monotonic_ns();
 
     source->round = (uint64_t)json_integer_value(json_object_get(ram, "dirty-sync-count"));
     source->memory_left = (uint64_t)json_integer_value(json_object_get(ram, "remaining"));
     source->memory_dirty_rate =
         (uint64_t)json_integer_value(json_object_get(ram, "dirty-pages-rate")) * PAGE_BYTES;
-    rate_window_note(&source->memory_rate, source->sample.stream_acknowledged, now);
+    source->cpu_throttle =
+        (uint32_t)json_integer_value(json_object_get(migrate, "cpu-throttle-percentage"));
     tell_left(source);
     set_hold(source, ram);
 }
@@ -276,56 +272,62 @@ static void take_back_hold(struct source *source)
 
 static void give_up(struct source *source)
 {
-    source_fail_text(source, "no-convergence", "%s", source->convergence.reason);
+    source_fail_text(source, source->convergence.missed_deadline ? "deadline" : "no-convergence",
+                     "%s", source->convergence.reason);
 }
 
 static void begin_switchover(struct source *source, const char *why);
 
-/* What the way can carry: the best of the last seconds of memory, or of the last large disk pass, which took the same lanes. Before
- * either: the average since `migrate`. */
-static uint64_t memory_rate(const struct source *source)
-{
-    uint64_t elapsed = clock_monotonic_ns() - source->memory_began_ns;
-    uint64_t peak = rate_window_peak(&source->memory_rate);
-
-    peak = source->disk_rate > peak ? source->disk_rate : peak;
-    return peak ? peak
-                : (uint64_t)((double)(source->sample.stream_acknowledged -
-                                      source->sample_before.stream_acknowledged) *
-                             1e9 / (double)elapsed);
-}
-
 static enum convergence_verdict judge(struct source *source)
 {
-    struct convergence_sample sample = {
-        .now_ms = clock_monotonic_ns() / 1000000,
-        .round = source->round,
-        .memory_left = source->memory_left,
-        .memory_dirty_rate = source->memory_dirty_rate,
-        .memory_rate = memory_rate(source),
-        .disk_left = source_disk_left(source),
-        .disk_rate = source->disk_rate,
-        .fixed_ms = fixed_ms(source),
-        .pass_running = source_pass_running(source),
-    };
+    struct convergence_sample sample;
 
+    source_sample_convergence(source, &sample);
     return convergence_step(&source->convergence, &sample);
+}
+
+/* What the controller decides besides going on and ending, and why. */
+static void tell_decision(struct source *source)
+{
+    const struct convergence *convergence = &source->convergence;
+
+    migration_publish(
+        &source->migration, "decision",
+        must_json(json_pack("{ss,ss,sI,si,si,sI}", "phase", source->migration.phase, "text",
+                            convergence->reason, "round", (json_int_t)source->round, "cpu_throttle",
+                            (int)convergence->cpu_throttle, "disk_throttle",
+                            (int)convergence->disk_throttle, "disk_limit",
+                            (json_int_t)convergence->disk_limit)));
 }
 
 static void decide(struct source *source)
 {
     switch (judge(source)) {
-    case CONVERGENCE_GO_ON:
-        go_on(source);
-        source_passes(source, false);
+    case CONVERGENCE_WAIT:
+        return; /* held or not: a pass is all that is awaited */
+    case CONVERGENCE_THROTTLE_DISKS:
+        tell_decision(source);
+        source_throttle_disks(source);
         break;
+    case CONVERGENCE_THROTTLE_CPUS:
+        tell_decision(source);
+        source_throttle_cpus(source);
+        break;
+    case CONVERGENCE_FALL_BACK:
+        source->fell_back = true;
+        begin_switchover(source, source->convergence.reason);
+        return;
     case CONVERGENCE_SWITCH_OVER:
         begin_switchover(source, source->convergence.reason);
-        break;
+        return;
     case CONVERGENCE_GIVE_UP:
         give_up(source);
+        return;
+    case CONVERGENCE_GO_ON:
         break;
     }
+    go_on(source);
+    source_passes(source, false);
 }
 
 static void on_nodes(json_t *value, const struct error *error, void *context)
@@ -389,7 +391,7 @@ static uint32_t pause_limit_ms(const struct source *source)
 {
     uint32_t live = PAUSE_LIMIT_FACTOR * source->request.max_downtime_ms;
 
-    if (source->request.mode == MIGRATION_QUICK) {
+    if (source_is_quick(source)) {
         return source->request.max_quick_downtime_ms > PAUSE_LIMIT_MIN_MS
                    ? source->request.max_quick_downtime_ms
                    : PAUSE_LIMIT_MIN_MS;
@@ -397,12 +399,17 @@ static uint32_t pause_limit_ms(const struct source *source)
     return live > PAUSE_LIMIT_MIN_MS ? live : PAUSE_LIMIT_MIN_MS;
 }
 
-static void pause_began(struct source *source)
+static void arm_pause_clock(struct source *source)
 {
     uint32_t limit = pause_limit_ms(source);
 
-    source->paused_ns = clock_monotonic_ns();
     event_add(source->pause_clock, &(struct timeval){limit / 1000, (limit % 1000) * 1000});
+}
+
+static void pause_began(struct source *source)
+{
+    source->paused_ns = clock_monotonic_ns();
+    arm_pause_clock(source);
 }
 
 /* The guest stands still: the last disk passes and what is left of memory, side by side. */
@@ -473,6 +480,24 @@ void source_disks_done(struct source *source)
     continue_if_ready(source);
 }
 
+/* Whether what is left fits the pause that was asked for, or, with auto, that of quick. */
+static bool unasked_pause_fits(struct source *source)
+{
+    const struct migrate_request *request = &source->request;
+
+    if (request->mode != MIGRATION_QUICK &&
+        convergence_fits(&source->convergence, request->max_downtime_ms)) {
+        return true;
+    }
+    if (request->mode == MIGRATION_LIVE ||
+        !convergence_fits(&source->convergence, request->max_quick_downtime_ms)) {
+        return false;
+    }
+    source->fell_back = request->mode == MIGRATION_AUTO;
+    arm_pause_clock(source);
+    return true;
+}
+
 /* QEMU stopped the guest by itself: so little was left that its smallest limit was met. Good, if that and the disks fit. */
 static void on_unasked_pause_known(json_t *value, const struct error *error, void *context)
 {
@@ -484,16 +509,16 @@ static void on_unasked_pause_known(json_t *value, const struct error *error, voi
     }
     note_ram(source, value);
     judge(source);
-    if (!convergence_fits(&source->convergence)) {
+    if (!unasked_pause_fits(source)) {
         source_fail_text(
             source, "unasked-pause",
             "QEMU paused the guest by itself with %.1f MB of memory and %.1f MB of disk left, which would take "
             "%u ms; %s allows %u ms: allow more, or use --mode quick",
             (double)source->memory_left / 1e6, (double)source_disk_left(source) / 1e6,
             source->convergence.predicted_downtime_ms,
-            source->convergence.limits.quick ? "--max-quick-downtime" : "--max-downtime",
-            source->convergence.limits.quick ? source->convergence.limits.max_quick_downtime_ms
-                                             : source->convergence.limits.max_downtime_ms);
+            source->request.mode == MIGRATION_LIVE ? "--max-downtime" : "--max-quick-downtime",
+            source->request.mode == MIGRATION_LIVE ? source->request.max_downtime_ms
+                                                   : source->request.max_quick_downtime_ms);
         return;
     }
     guest_stands_still(source);

@@ -221,6 +221,7 @@ static void on_report(const struct report *report, void *context)
     switch (report->type) {
     case REPORT_SAMPLE:
         source_take_sample(source, &report->sample);
+        source_note_link(source);
         return;
     case REPORT_FAILED:
         source_fail_text(source, report->failure.id, "the mover of this host failed: %s",

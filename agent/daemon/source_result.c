@@ -149,17 +149,21 @@ json_t *source_result(const struct source *source, const char *result, const cha
         number_or_null(downtime_known, (source->resumed_ns - source->paused_ns + 500000) / 1000000);
 
     return must_json(json_pack(
-        "{ss,si,ss,ss,ss,ss,ss,so,so,sI,so,so,sI,so,so,s{sn,so},s{so,so},sb,sI,so}", "event",
+        "{ss,si,ss,ss,ss,ss,ss,so,so,sI,so,so,sI,so,so,s{so,so},s{so,so},sb,sI,so}", "event",
         "result", "schema", 1, "id", source->migration.id, "vm", source->migration.vm,
         "mode_requested", mode_word(source), "mode_used",
-        source->request.mode == MIGRATION_QUICK ? "quick" : "live", "result", result, "reason",
+        source_is_quick(source) ? "quick" : "live", "result", result, "reason",
         done ? json_null() : must_json(json_string(reason)), "error", error_object(source, result),
         "total_ms", (json_int_t)(clock_boottime_ms() - source->migration.started_ms), "downtime_ms",
         downtime, "downtime_error_ms",
         downtime_known ? must_json(json_real((double)source->downtime_error_ns / 1e6))
                        : json_null(),
         "wire_bytes", (json_int_t)wire_bytes(source), "disk", disk_object(source), "memory",
-        memory_object(source), "predicted", "total_ms", "downtime_ms",
+        memory_object(source), "predicted", "total_ms",
+        number_or_null(source->memory_started &&
+                           source->convergence.predicted_total_ms != FORECAST_UNKNOWN,
+                       source->convergence.predicted_total_ms),
+        "downtime_ms",
         number_or_null(source->switching && source->convergence.predicted_downtime_ms != UINT32_MAX,
                        source->convergence.predicted_downtime_ms),
         "verified", "memory", source->hash_agreed ? json_true() : json_null(), "disk",

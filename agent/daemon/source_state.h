@@ -9,6 +9,8 @@
  *   source_disk.c     bulk pass and dirty passes of each disk
  *   source_verify.c   --verify: the disks compared with the destination's
  *   source_memory.c   rounds, the decision to switch over, the pause
+ *   source_forecast.c what the decision is made from
+ *   source_throttle.c slowing the guest down
  *   source_handoff.c  what policy/handoff.h decides, done
  *   source_take_back.c  taking the VM back after the commit
  *   source_resolve.c  status, evidence and the operator's decision
@@ -43,7 +45,7 @@ struct process_watch;
 struct qmp;
 struct undo;
 
-#define RATE_WINDOWS 8
+#define LINK_WINDOWS 4
 
 enum pass_state {
     PASS_IDLE,
@@ -114,10 +116,11 @@ struct source {
     json_t *tickets;     /* of the next epoch, until the mover has said RESUMED */
     struct source_disk *disks;
     size_t disk_count;
-    uint32_t keeps_left;         /* exports that stayed open and are being ended */
-    uint32_t pass_rounds;        /* before memory */
-    uint64_t last_pass_left;     /* dirty bytes when the last of them began */
-    struct report_sample sample; /* with what movers before had counted */
+    uint32_t keeps_left;                /* exports that stayed open and are being ended */
+    uint64_t bulk_bytes, bulk_began_ns; /* allocated then */
+    uint32_t pass_rounds;               /* before memory */
+    uint64_t last_pass_left;            /* dirty bytes when the last of them began */
+    struct report_sample sample;        /* with what movers before had counted */
     struct report_sample sample_before;
     uint64_t mover_disk_bytes; /* of the passes that the mover has done */
     uint64_t
@@ -146,8 +149,11 @@ struct source {
     bool asking;         /* a question whose answer decides is under way */
     bool held;           /* the mover holds the stream back */
     bool switching;      /* the pause was decided, or QEMU began it */
-    bool disks_frozen;   /* the guest stands still: nothing writes any more */
-    bool verifying;      /* in the pause: the mover compares what is left to be compared */
+    bool fell_back;      /* from live to quick */
+    struct batch *throttling;
+    uint32_t cpu_throttle; /* per cent, as QEMU says */
+    bool disks_frozen;     /* the guest stands still: nothing writes any more */
+    bool verifying;        /* in the pause: the mover compares what is left to be compared */
     bool disks_equal, disks_differ; /* what it found; neither: it has not said */
     bool disks_done, pre_switchover, continued;
     uint64_t page_memory_bytes; /* what our mover may take for pages sent again */
@@ -158,10 +164,21 @@ struct source {
     uint64_t control_bytes;   /* of the control connection, when it has been closed */
     struct rate_window {
         uint64_t at_ns, bytes;
-        uint64_t rate;                 /* bytes/s over the last whole window */
-        uint64_t recent[RATE_WINDOWS]; /* and over those before */
-        size_t next;
-    } memory_rate, wire_rate;
+        uint64_t rate; /* bytes/s over the last whole window */
+    } wire_rate;
+    struct link_rate {
+        struct link_counters {
+            uint64_t wire, memory, stream_wire, disk, disk_wire, pages, zero_pages;
+        } begun;           /* when the running window began */
+        uint64_t begun_ns; /* 0: none runs yet */
+        bool was_held;
+        uint64_t recent[LINK_WINDOWS]; /* wire bytes/s of windows in which the link was busy */
+        size_t next, count;
+        uint64_t peak;                   /* of all windows */
+        double memory_ratio, disk_ratio; /* wire bytes for each byte; 0: not known yet */
+        double worst_ratio;              /* of memory, lately */
+    } link;
+    double pass_ms;     /* what a disk pass costs besides its data */
     uint64_t disk_rate; /* bytes/s of the last pass that was large enough to tell; 0: none was */
     uint64_t stream_bytes;
     char stream_hash[33];
@@ -284,6 +301,8 @@ void source_export_deleted(struct source *source, const char *id);
 /* Takes each disk's dirty count from query-named-block-nodes. */
 void source_note_dirty(struct source *source, const json_t *nodes);
 uint64_t source_disk_left(const struct source *source);
+/* Of the passes that run: bytes that are not there yet. */
+uint64_t source_pass_left(const struct source *source);
 /* Ends the exports that stayed open, then calls source_disks_done(). */
 void source_exports_end(struct source *source);
 
@@ -312,6 +331,25 @@ void source_disks_done(struct source *source);
 void source_memory_forget(struct source *source);
 /* Starts them as soon as the guest stands still and no earlier pass runs. */
 void source_last_passes(struct source *source);
+/* The pause is, or would be, one of quick: asked for, or fallen back to. */
+bool source_is_quick(const struct source *source);
+struct convergence_limits source_convergence_limits(const struct source *source);
+
+/* --- source_forecast.c --- */
+/* Each sample of the mover. */
+void source_note_link(struct source *source);
+/* A pass of DATA_BYTES took NS. */
+void source_note_pass(struct source *source, uint64_t data_bytes, uint64_t ns);
+void source_sample_convergence(const struct source *source, struct convergence_sample *sample);
+
+/* --- source_throttle.c --- */
+bool source_can_throttle_cpus(const struct source *source);
+bool source_can_throttle_disks(const struct source *source);
+/* Migration parameters for auto-converge to wait; {} where it is not used. Caller's reference. */
+json_t *source_parked_throttle(const struct source *source);
+/* To what the controller says. */
+void source_throttle_cpus(struct source *source);
+void source_throttle_disks(struct source *source);
 
 /* --- source_handoff.c --- */
 /* Timer. */
@@ -343,8 +381,5 @@ void source_progress(struct source *source);
 void source_describe(const struct migration *migration, json_t *into);
 /* Bytes/s of a counter, from its growth over windows of about half a second. */
 void rate_window_note(struct rate_window *window, uint64_t bytes, uint64_t now_ns);
-/* The best of the last few seconds: what the way can carry when there is something to carry. Zero pages cost nothing, so that an average
- * says little of it. */
-uint64_t rate_window_peak(const struct rate_window *window);
 
 #endif

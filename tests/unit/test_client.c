@@ -82,6 +82,9 @@ static void migrate_sends_what_was_said(void **state)
                    "{\"max_downtime_ms\":300,\"max_quick_downtime_ms\":90000,\"mode\":\"quick\","
                    "\"peer\":\"h2\",\"reconnect_timeout_ms\":3600000,\"vm\":\"web1\"}",
                    false);
+    expect_request("migrate web1 --to h2 --deadline 2min --max-throttle 0",
+                   "{\"deadline_ms\":120000,\"max_throttle\":0,\"peer\":\"h2\",\"vm\":\"web1\"}",
+                   false);
     expect_request("migrate --to h2 --compress auto --lanes 4 -- -odd",
                    "{\"compress\":\"auto\",\"lanes\":4,\"peer\":\"h2\",\"vm\":\"-odd\"}", false);
     expect_request("migrate 4711 --to h2 --compress -5",
@@ -108,6 +111,9 @@ static void migrate_names_the_wrong_word(void **state)
     expect_usage("migrate web1 --to h2 --max-downtime 300", "--max-downtime: \"300\" has no unit");
     expect_usage("migrate web1 --to h2 --max-quick-downtime soon", "\"soon\"");
     expect_usage("migrate web1 --to h2 --reconnect-timeout 9999h", "too long");
+    expect_usage("migrate web1 --to h2 --deadline 90", "--deadline: \"90\" has no unit");
+    expect_usage("migrate web1 --to h2 --max-throttle -1", "--max-throttle: \"-1\"");
+    expect_usage("migrate web1 --to h2 --max-throttle half", "--max-throttle: \"half\"");
     expect_usage("migrate web1 --to h2 --compress strong", "--compress: \"strong\"");
     expect_usage("migrate web1 --to h2 --compress 3x", "--compress: \"3x\"");
     expect_usage("migrate web1 --to h2 --lanes 0", "--lanes: \"0\"");
@@ -118,7 +124,7 @@ static void migrate_names_the_wrong_word(void **state)
     expect_usage("migrate web1 --to h2 --detach=yes", "--detach=yes: this option takes no value");
     expect_usage("migrate web1 --to h2 -v", "unknown option -v");
     /* Options of later versions are not silently ignored. */
-    expect_usage("migrate web1 --to h2 --deadline 5min", "unknown option --deadline");
+    expect_usage("migrate web1 --to h2 --max-bandwidth 1G", "unknown option --max-bandwidth");
     expect_usage("migrate web1 --to h2 --verify=disk", "--verify=disk: this option takes no value");
     expect_usage("migrate web1 --to h2 --json", "--json goes before the command");
 }
