@@ -110,13 +110,25 @@ static double mean_rate(const struct link_rate *link, size_t count)
     return sum / (double)count;
 }
 
-/* Wire bytes/s. If the link was never busy, the most that it was seen to carry. */
-static double link_rate(const struct link_rate *link)
+/* Of the window that runs. */
+static double running_rate(const struct source *source)
 {
-    double all, latest;
+    uint64_t ns = clock_monotonic_ns() - source->link.begun_ns;
+
+    return source->link.begun_ns && ns
+               ? (double)(source->sample.wire_sent - source->link.begun.wire) * 1e9 / (double)ns
+               : 0;
+}
+
+/* Wire bytes/s. If the link was never busy for a whole window, the most that it was seen to carry. */
+static double link_rate(const struct source *source)
+{
+    const struct link_rate *link = &source->link;
+    double all, latest, running;
 
     if (link->count == 0) {
-        return (double)link->peak;
+        running = running_rate(source);
+        return running > (double)link->peak ? running : (double)link->peak;
     }
     all = mean_rate(link, link->count);
     latest = mean_rate(link, (link->count + 1) / 2);
@@ -125,7 +137,7 @@ static double link_rate(const struct link_rate *link)
 
 static uint64_t payload_rate(const struct source *source, double ratio)
 {
-    double rate = link_rate(&source->link);
+    double rate = link_rate(source);
 
     return (uint64_t)(ratio > 0 ? rate / ratio : rate);
 }
@@ -139,7 +151,9 @@ void source_note_pass(struct source *source, uint64_t data_bytes, uint64_t ns)
         ms -= (double)data_bytes * 1000 / (double)rate;
     }
     ms = ms > 0 ? ms : 0;
-    source->pass_ms = ms > source->pass_ms ? ms : (ms + source->pass_ms) / 2;
+    /* Beside a busy memory a pass also waits for its turn on the link, which is not its own cost: the short ones tell it. */
+    source->pass_ms =
+        source->pass_ms <= 0 || ms < source->pass_ms ? ms : (7 * source->pass_ms + ms) / 8;
 }
 
 static uint32_t fixed_ms(const struct source *source)
