@@ -659,7 +659,7 @@ struct migration *source_start(struct daemon *daemon, struct migrate_request *re
     migration_register(&source->migration);
     migration_phase(&source->migration, PHASE_PREFLIGHT, "%s (pid %d) to %s, %s",
                     source->migration.vm, (int)source->vm.pid, source->migration.peer,
-                    source->request.mode == MIGRATION_QUICK ? "quick" : "live");
+                    source_mode_word(source));
     source->qmp = qmp_open(daemon->base, source->vm.qmp_path, &handlers, source);
     event_add(source->tick, &tick);
     return &source->migration;

@@ -29,7 +29,7 @@ static json_t *number_or_null(bool known, uint64_t number)
     return known ? must_json(json_integer((json_int_t)number)) : json_null();
 }
 
-static const char *mode_word(const struct source *source)
+const char *source_mode_word(const struct source *source)
 {
     return source->request.mode == MIGRATION_QUICK  ? "quick"
            : source->request.mode == MIGRATION_LIVE ? "live"
@@ -151,7 +151,7 @@ json_t *source_result(const struct source *source, const char *result, const cha
     return must_json(json_pack(
         "{ss,si,ss,ss,ss,ss,ss,so,so,sI,so,so,sI,so,so,s{so,so},s{so,so},sb,sI,so}", "event",
         "result", "schema", 1, "id", source->migration.id, "vm", source->migration.vm,
-        "mode_requested", mode_word(source), "mode_used",
+        "mode_requested", source_mode_word(source), "mode_used",
         source_is_quick(source) ? "quick" : "live", "result", result, "reason",
         done ? json_null() : must_json(json_string(reason)), "error", error_object(source, result),
         "total_ms", (json_int_t)(clock_boottime_ms() - source->migration.started_ms), "downtime_ms",

@@ -376,6 +376,8 @@ bool source_resolve(struct migration *migration, enum resolve_decision decision,
                     struct error *error);
 
 /* --- source_result.c --- */
+/* "auto", "live", "quick": what was asked for. */
+const char *source_mode_word(const struct source *source);
 json_t *source_result(const struct source *source, const char *result, const char *reason);
 void source_progress(struct source *source);
 void source_describe(const struct migration *migration, json_t *into);
