@@ -99,22 +99,10 @@ static void on_ready(const struct error *error, void *context)
     visit->inspect = inspect_start(visit->qmp, on_inspected, visit);
 }
 
-static void on_event(const char *name, json_t *data, void *context)
-{
-    (void)name;
-    (void)data;
-    (void)context;
-}
-
-static void on_closed(void *context)
-{
-    /* Replies still due have been failed already, which ended the visit. */
-    (void)context;
-}
-
 static void visit_vm(struct daemon *daemon, struct round *round, const struct vm *vm)
 {
-    static const struct qmp_handlers handlers = {on_ready, on_event, on_closed};
+    /* A close fails the replies still due, which ends the visit. */
+    static const struct qmp_handlers handlers = {on_ready, NULL, NULL};
     struct visit *visit;
     json_t *entry = must_json(
         json_pack("{ss,si,ss?}", "name", vm->name, "pid", (int)vm->pid, "qmp", vm->qmp_path));

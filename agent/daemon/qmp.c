@@ -133,10 +133,10 @@ static void die(struct qmp *qmp, const char *id, const char *reason)
     enter(qmp);
     fail_all(qmp, &error);
     if (!qmp->freed) {
-        if (was_ready) {
-            qmp->handlers.closed(qmp->context);
-        } else {
+        if (!was_ready) {
             qmp->handlers.ready(&error, qmp->context);
+        } else if (qmp->handlers.closed) {
+            qmp->handlers.closed(qmp->context);
         }
     }
     leave(qmp);
@@ -281,7 +281,7 @@ static void take_line(struct qmp *qmp, const char *line, size_t length)
         /* QEMU 7.2 greets twice when a client before us came and went in an instant. */
         log_info("QMP socket %s: greeted once more", qmp->path);
     } else if (event) {
-        if (qmp->state == READY) {
+        if (qmp->state == READY && qmp->handlers.event) {
             qmp->handlers.event(event, json_object_get(object, "data"), qmp->context);
         }
     } else {

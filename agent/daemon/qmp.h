@@ -23,6 +23,7 @@ typedef void (*qmp_reply_callback)(json_t *value, const struct error *error, voi
 struct qmp_handlers {
     /* Once: NULL when the greeting and qmp_capabilities are through; else the connection is dead ("qmp-gone", "qmp-busy"). */
     void (*ready)(const struct error *error, void *context);
+    /* May be NULL, as CLOSED may: for owners to whom it makes no difference. */
     void (*event)(const char *name, json_t *data, void *context);
     /* The server closed a connection that had been ready. Replies still due have been failed before. */
     void (*closed)(void *context);

@@ -307,13 +307,6 @@ static void on_undo_qmp_ready(const struct error *error, void *context)
     undo_run(source->undo, error ? NULL : source->qmp, on_undone, source);
 }
 
-static void ignore_event(const char *name, json_t *data, void *context)
-{
-    (void)name;
-    (void)data;
-    (void)context;
-}
-
 static void on_undo_qmp_closed(void *context)
 {
     struct source *source = context;
@@ -326,8 +319,7 @@ static void on_undo_qmp_closed(void *context)
 /* Puts everything back, over a QMP connection that works. */
 static void put_back(struct source *source)
 {
-    static const struct qmp_handlers handlers = {on_undo_qmp_ready, ignore_event,
-                                                 on_undo_qmp_closed};
+    static const struct qmp_handlers handlers = {on_undo_qmp_ready, NULL, on_undo_qmp_closed};
 
     if (!source->undo) {
         source->undone = true;

@@ -259,22 +259,10 @@ static void on_qmp_ready(const struct error *error, void *context)
     }
 }
 
-static void on_event(const char *name, json_t *data, void *context)
-{
-    (void)name;
-    (void)data;
-    (void)context;
-}
-
-/* Its end comes by the child's callback. */
-static void on_closed(void *context)
-{
-    (void)context;
-}
-
 static void try_qmp(evutil_socket_t fd, short what, void *context)
 {
-    static const struct qmp_handlers handlers = {on_qmp_ready, on_event, on_closed};
+    /* QEMU's end comes by the child's callback. */
+    static const struct qmp_handlers handlers = {on_qmp_ready, NULL, NULL};
     struct start *start = context;
 
     (void)fd;

@@ -1,6 +1,8 @@
 /*
  * `watari resolve` and `watari start` against a daemon that says what the test wrote down: what is shown, what is asked, how it ends.
  */
+#include "resolve_words.h"
+
 #include "agent/client/command.h"
 
 #include <pty.h>
@@ -18,53 +20,7 @@
 
 #include <cmocka.h>
 
-#define MAX_WORDS 12
 #define OUTPUT_SIZE 8192
-
-struct words {
-    char *argv[MAX_WORDS + 1];
-    int argc;
-    char copy[256];
-};
-
-static void split(struct words *words, const char *line)
-{
-    char *save = NULL;
-
-    *words = (struct words){0};
-    snprintf(words->copy, sizeof words->copy, "%s", line);
-    for (char *word = strtok_r(words->copy, " ", &save); word; word = strtok_r(NULL, " ", &save)) {
-        assert_true(words->argc < MAX_WORDS);
-        words->argv[words->argc++] = word;
-    }
-}
-
-#define AT_SOURCE \
-    "\"id\":\"0a\",\"side\":\"source\",\"vm\":\"web1\",\"peer\":\"east\",\"undecided\":true,"
-#define AT_DESTINATION \
-    "\"id\":\"0a\",\"side\":\"destination\",\"vm\":\"web1\",\"peer\":\"west\",\"undecided\":true,"
-#define PAUSED "\"qemu\":{\"pid\":4711,\"state\":\"paused\"},"
-#define RUNNING "\"qemu\":{\"pid\":4711,\"state\":\"running\"},"
-#define ENDED "\"qemu\":{\"pid\":4711,\"state\":\"ended\"},"
-#define FROM(who, what) "\"awaited_from\":\"" who "\",\"awaited\":\"" what "\","
-
-static json_t *load(const char *text)
-{
-    json_error_t error;
-    json_t *object = json_loads(text, 0, &error);
-
-    if (!object) {
-        fail_msg("%s: %s", error.text, text);
-    }
-    return object;
-}
-
-static void expect_part(const char *text, const char *part)
-{
-    if (!strstr(text, part)) {
-        fail_msg("no \"%s\" in: %s", part, text);
-    }
-}
 
 /* One request and what is answered. When they are used up, the last one is answered again. */
 struct exchange {
