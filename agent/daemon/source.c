@@ -150,6 +150,7 @@ struct source *source_new(struct daemon *daemon, const char *id, const char *vm,
     source->migration.ops = &source_ops;
     source->run_dir = must_format("%s/migrations/%s", daemon->config.run_dir, id);
     source->left = must_json(json_array());
+    STAILQ_INIT(&source->reads.waiters);
     source->tick = event_new(daemon->base, -1, EV_PERSIST, on_tick, source);
     source->limit = evtimer_new(daemon->base, on_limit, source);
     source->pause_clock = evtimer_new(daemon->base, on_pause_clock, source);
@@ -174,6 +175,7 @@ static void free_steps(struct source *source)
             source->disks[i].nbd_fd = -1;
         }
     }
+    source_reads_forget(source);
     source_end_lane_dials(source);
     if (source->qmp) {
         qmp_forget(source->qmp, source);

@@ -7,6 +7,8 @@
  *   transaction: bitmap n+1 added, bitmap n disabled; export "pass<i>" with bitmap n  ->  pass n+1 (dirty extents)
  *   pass done: export deleted (hard, awaited), the mover's connection released, descriptor and bitmap n dropped
  *
+ * Both drain disks, and so happen while the mover begins nothing (source_reads.c).
+ *
  * The last pass, in the pause, only disables its bitmap.
  *
  * A mover that dies leaves connections that QEMU must not see end (source_nbd_connect()). A pass that it had under way gets a new export
@@ -186,10 +188,12 @@ static void on_pass_started(const json_t *replies, const struct error *error, vo
     }
     disk->bitmap = disk->frozen + 1;
     order_pass(disk);
+    source_reads_go(disk->source);
 }
 
-static void start_pass(struct source_disk *disk, bool last)
+static void exchange_bitmaps(void *context)
 {
+    struct source_disk *disk = context;
     struct source *source = disk->source;
     char *id = must_format("watari-pass-%u", disk->index);
     char *frozen = must_format("watari-%u", disk->bitmap);
@@ -197,15 +201,12 @@ static void start_pass(struct source_disk *disk, bool last)
                                           "data", "node", disk->node, "name", frozen));
     struct error error;
 
-    disk->last = last;
-    disk->frozen = disk->bitmap;
-    disk->state = PASS_STARTING;
     disk->batch = batch_new(source->qmp, source->undo);
     disk->nbd_fd = source_nbd_connect(source, disk->batch, id, &error);
     if (disk->nbd_fd < 0) {
         source_fail(source, &error);
     } else {
-        if (last) {
+        if (disk->last) {
             batch_add(disk->batch, "transaction", must_json(json_pack("{sO}", "actions", actions)));
         } else {
             disk->bitmap++;
@@ -217,6 +218,14 @@ static void start_pass(struct source_disk *disk, bool last)
     json_decref(actions);
     free(frozen);
     free(id);
+}
+
+static void start_pass(struct source_disk *disk, bool last)
+{
+    disk->last = last;
+    disk->frozen = disk->bitmap;
+    disk->state = PASS_STARTING;
+    source_reads_hold(disk->source, exchange_bitmaps, disk);
 }
 
 bool source_pass_running(const struct source *source)
@@ -378,6 +387,13 @@ static void delete_export(struct source *source, const char *kind, uint32_t inde
     free(id);
 }
 
+static void end_pass(void *context)
+{
+    struct source_disk *disk = context;
+
+    delete_export(disk->source, "pass", disk->index);
+}
+
 void source_pass_done(struct source *source, const struct report_pass *report)
 {
     struct source_disk *disk = &source->disks[report->disk];
@@ -402,7 +418,7 @@ void source_pass_done(struct source *source, const struct report_pass *report)
         return;
     }
     disk->state = PASS_ENDING;
-    delete_export(source, "pass", disk->index);
+    source_reads_hold(source, end_pass, disk);
 }
 
 /* --- once more, for a new mover --- */
@@ -471,6 +487,8 @@ static void on_export_told(const json_t *replies, const struct error *error, voi
         return;
     }
     reopen_if_gone(disk);
+    disk->source->exports_of_the_dead--;
+    source_reads_turn(disk->source);
 }
 
 /*
@@ -484,6 +502,7 @@ static void end_export_of_the_dead(struct source_disk *disk)
 
     disk->state = PASS_REOPENING;
     disk->export_gone = false;
+    source->exports_of_the_dead++;
     disk->batch = batch_new(source->qmp, source->undo);
     batch_add(disk->batch, "block-export-del",
               must_json(json_pack("{ssss}", "id", id, "mode", "hard")));
@@ -564,6 +583,7 @@ void source_export_deleted(struct source *source, const char *id)
         reopen_if_gone(disk);
     } else if (!keep && disk->state == PASS_ENDING) {
         clean_pass(disk);
+        source_reads_go(source);
     } else if (keep) {
         if (source->keeps_left == 0) {
             /* A QEMU that shuts down ends its exports, too; its QMP socket closes right after. */

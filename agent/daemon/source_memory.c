@@ -34,6 +34,8 @@
 #define PAUSE_LIMIT_MIN_MS 2000
 #define PAUSE_LIMIT_FACTOR 3
 #define WINDOW_NS 500000000ull
+/* A mover that takes longer to hold its reads has made the decision to pause an old one. */
+#define DECISION_VALID_NS 100000000ull
 /* QEMU's migration fails as soon as its stream's reader is gone; that this was the mover's death is known a moment later. */
 #define MOVER_WORD_MS 1000
 
@@ -198,6 +200,7 @@ void source_memory_forget(struct source *source)
     source_limit(source, NULL, 0);
     source->memory_ending = source->batch || source->memory_started || source->later.id[0];
     source->memory_begun = source->memory_asked = source->memory_started = source->held = false;
+    source->switching = false;
     source->round = source->held_round = source->memory_left = 0;
     memset(&source->link, 0, sizeof source->link);
     if (source->memory_ending && !source->batch) {
@@ -276,7 +279,7 @@ static void give_up(struct source *source)
                      "%s", source->convergence.reason);
 }
 
-static void begin_switchover(struct source *source, const char *why);
+static void begin_switchover(struct source *source, bool falling_back);
 
 static enum convergence_verdict judge(struct source *source)
 {
@@ -314,11 +317,10 @@ static void decide(struct source *source)
         source_throttle_cpus(source);
         break;
     case CONVERGENCE_FALL_BACK:
-        source->fell_back = true;
-        begin_switchover(source, source->convergence.reason);
+        begin_switchover(source, true);
         return;
     case CONVERGENCE_SWITCH_OVER:
-        begin_switchover(source, source->convergence.reason);
+        begin_switchover(source, false);
         return;
     case CONVERGENCE_GIVE_UP:
         give_up(source);
@@ -438,15 +440,36 @@ static void on_stopped(json_t *value, const struct error *error, void *context)
         return;
     }
     guest_stands_still(source);
+    source_reads_go(source);
 }
 
-static void begin_switchover(struct source *source, const char *why)
+static void pause_guest(void *context)
 {
-    source->switching = true;
-    migration_phase(&source->migration, PHASE_PAUSED, "%s", why);
+    struct source *source = context;
+
+    if (!source->switching) {
+        source_reads_go(source); /* another mover is there now, and memory begins again */
+        return;
+    }
+    if (clock_monotonic_ns() - source->decided_ns > DECISION_VALID_NS) {
+        source->switching = false;
+        source_reads_go(source);
+        ask(source);
+        return;
+    }
+    source->fell_back = source->fell_back || source->falling_back;
+    migration_phase(&source->migration, PHASE_PAUSED, "%s", source->convergence.reason);
     source_journal_paused(source);
     source_handoff(source, SOURCE_IN_PAUSED, NULL);
     qmp_execute(source->qmp, "stop", NULL, -1, on_stopped, source);
+}
+
+static void begin_switchover(struct source *source, bool falling_back)
+{
+    source->switching = true;
+    source->falling_back = falling_back;
+    source->decided_ns = clock_monotonic_ns();
+    source_reads_hold(source, pause_guest, source);
 }
 
 static void on_continued(json_t *value, const struct error *error, void *context)

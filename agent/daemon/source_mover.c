@@ -207,6 +207,7 @@ void source_mover_lost(struct source *source, const struct error *why)
     if (!source_start_mover(source)) {
         return;
     }
+    source_reads_new_mover(source);
     source_passes_again(source);
     if (source->peer && source->peer_up) {
         source_resume(source);

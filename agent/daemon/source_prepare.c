@@ -249,6 +249,9 @@ static void on_report(const struct report *report, void *context)
     case REPORT_VERIFIED:
         source_verified(source, &report->verified);
         break;
+    case REPORT_READS_HELD:
+        source_reads_held(source);
+        break;
     case REPORT_HELD:
         source_memory_held(source);
         break;

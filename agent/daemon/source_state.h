@@ -7,6 +7,7 @@
  *   source_lanes.c    lanes, and going on after the link was lost
  *   source_mover.c    going on with new movers after one has died
  *   source_disk.c     bulk pass and dirty passes of each disk
+ *   source_reads.c    nothing of ours in QEMU's hands while it drains a disk
  *   source_verify.c   --verify: the disks compared with the destination's
  *   source_memory.c   rounds, the decision to switch over, the pause
  *   source_forecast.c what the decision is made from
@@ -34,6 +35,7 @@
 #include "protocol/message.h"
 
 #include <event2/event.h>
+#include <sys/queue.h>
 
 struct batch;
 struct dial;
@@ -116,7 +118,13 @@ struct source {
     json_t *tickets;     /* of the next epoch, until the mover has said RESUMED */
     struct source_disk *disks;
     size_t disk_count;
-    uint32_t keeps_left;                /* exports that stayed open and are being ended */
+    uint32_t keeps_left;          /* exports that stayed open and are being ended */
+    uint32_t exports_of_the_dead; /* that QEMU has not been told yet to end */
+    struct {
+        uint32_t holders; /* they wait, or are through and have not said that it may go on */
+        bool held;        /* the mover has said so */
+        STAILQ_HEAD(, reads_waiter) waiters;
+    } reads;                            /* source_reads.c */
     uint64_t bulk_bytes, bulk_began_ns; /* allocated then */
     uint32_t pass_rounds;               /* before memory */
     uint64_t last_pass_left;            /* dirty bytes when the last of them began */
@@ -150,6 +158,8 @@ struct source {
     bool held;           /* the mover holds the stream back */
     bool switching;      /* the pause was decided, or QEMU began it */
     bool fell_back;      /* from live to quick */
+    bool falling_back;   /* that is what the pause that was decided is for */
+    uint64_t decided_ns; /* CLOCK_MONOTONIC: when it was decided */
     struct batch *throttling;
     uint32_t cpu_throttle; /* per cent, as QEMU says */
     bool disks_frozen;     /* the guest stands still: nothing writes any more */
@@ -305,6 +315,20 @@ uint64_t source_disk_left(const struct source *source);
 uint64_t source_pass_left(const struct source *source);
 /* Ends the exports that stayed open, then calls source_disks_done(). */
 void source_exports_end(struct source *source);
+
+/* --- source_reads.c --- */
+/* Calls back, perhaps at once, when the mover has no NBD command under way and begins none until source_reads_go(), which each call needs.
+ * Not at all after source_fail(). */
+void source_reads_hold(struct source *source, void (*then)(void *context), void *context);
+void source_reads_go(struct source *source);
+/* The mover's word. */
+void source_reads_held(struct source *source);
+/* Calls back those whose time has come. */
+void source_reads_turn(struct source *source);
+/* After a mover has died, before its successor gets any other order. */
+void source_reads_new_mover(struct source *source);
+/* Nobody waits any more. */
+void source_reads_forget(struct source *source);
 
 /* --- source_verify.c --- */
 /* The first comparison of the disks is not through; never without --verify. */

@@ -89,7 +89,16 @@ static void on_disks_throttled(const json_t *replies, const struct error *error,
     source->throttling = NULL;
     if (error) {
         source_fail(source, error);
+        return;
     }
+    source_reads_go(source);
+}
+
+static void set_limits(void *context)
+{
+    struct source *source = context;
+
+    batch_run(source->throttling, on_disks_throttled, source);
 }
 
 void source_throttle_disks(struct source *source)
@@ -115,5 +124,5 @@ void source_throttle_disks(struct source *source)
                          "block_set_io_throttle", arguments);
         free(key);
     }
-    batch_run(source->throttling, on_disks_throttled, source);
+    source_reads_hold(source, set_limits, source);
 }

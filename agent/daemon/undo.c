@@ -37,6 +37,7 @@ struct undo {
     struct qmp *qmp;
     struct entry *current;
     struct event *timer;
+    unsigned untold; /* commands that end exports, not answered yet */
     unsigned polls;
     struct process_watch *process;
     json_t *left;
@@ -174,30 +175,43 @@ static void on_exports(json_t *value, const struct error *error, void *context)
     entry_done(undo, NULL);
 }
 
-static void on_unparked(json_t *value, const struct error *error, void *context)
+static void on_told(json_t *value, const struct error *error, void *context)
 {
     struct undo *undo = context;
 
     (void)value;
-    (void)error; /* "not found": nothing was parked */
-    qmp_execute(undo->qmp, "query-block-exports", NULL, -1, on_exports, undo);
+    (void)error; /* "not found": there is none, or nothing was parked */
+    if (--undo->untold == 0) {
+        event_add(undo->timer, &(struct timeval){0, 0});
+    }
+}
+
+static void tell(struct undo *undo, const char *command, json_t *arguments)
+{
+    undo->untold++;
+    qmp_execute(undo->qmp, command, arguments, -1, on_told, undo);
 }
 
 /*
- * QEMU has told the client to go. If the client died with answers unread, QEMU waits for room in a socket that only its own parked copy
- * keeps open: that copy goes now. (Before the deletion was asked for, its closing would have been the client leaving, which aborts QEMU 7.2
- * with an iothread.)
+ * If the client died with answers unread, QEMU waits for room in a socket that only its own parked copy keeps open, and hangs as soon as it
+ * has to drain that disk, as `cont` does: that copy goes, before anything else is put back. (Before the deletion was asked for, its closing
+ * would have been the client leaving, which aborts QEMU 7.2 with an iothread.) The last export made is the one that may be read now, and
+ * deleting one drains the disk, so it is the first.
  */
-static void on_export_deleted(json_t *value, const struct error *error, void *context)
+static void tell_exports(struct undo *undo)
 {
-    struct undo *undo = context;
+    struct entry *entry;
 
-    (void)value;
-    (void)error;
-    qmp_execute(
-        undo->qmp, "closefd",
-        must_json(json_pack("{sO}", "fdname", json_object_get(undo->current->what, "export"))), -1,
-        on_unparked, undo);
+    TAILQ_FOREACH(entry, &undo->entries, link)
+    {
+        json_t *id = json_object_get(entry->what, "export");
+
+        if (id) {
+            tell(undo, "block-export-del",
+                 must_json(json_pack("{sO,ss}", "id", id, "mode", "hard")));
+            tell(undo, "closefd", must_json(json_pack("{sO}", "fdname", id)));
+        }
+    }
 }
 
 static void on_continued(json_t *value, const struct error *error, void *context)
@@ -364,9 +378,7 @@ static void run_entry(struct undo *undo, struct entry *entry)
             entry_done(undo, NULL);
             return;
         }
-        qmp_execute(undo->qmp, "block-export-del",
-                    must_json(json_pack("{ssss}", "id", text, "mode", "hard")), -1,
-                    on_export_deleted, undo);
+        qmp_execute(undo->qmp, "query-block-exports", NULL, -1, on_exports, undo);
     } else if ((text = json_string_value(json_object_get(what, "file")))) {
         undo_file(undo, what, text);
     } else if (json_object_get(what, "rename")) {
@@ -566,5 +578,11 @@ void undo_run(struct undo *undo, struct qmp *qmp, undo_done_callback callback, v
     undo->context = context;
     json_decref(undo->left);
     undo->left = must_json(json_array());
-    event_add(undo->timer, &(struct timeval){0, 0});
+    undo->untold = 0;
+    if (qmp) {
+        tell_exports(undo);
+    }
+    if (undo->untold == 0) {
+        event_add(undo->timer, &(struct timeval){0, 0});
+    }
 }

@@ -5,8 +5,8 @@
  * Inverses ("what", as journaled):
  *   {"resume":true}                     migrate_cancel, wait until nothing migrates, cont: before all but renames, whatever its place
  *   {"qmp":COMMAND,"arguments":{...}}   one command to the VM's QEMU; a refusal (what it undoes was never done, or is gone) is noted only
- *   {"export":ID}                       block-export-del mode=hard, closefd of the client's socket parked under the same name, and
- *                                       wait until the export is gone
+ *   {"export":ID}                       block-export-del mode=hard, closefd of the client's socket parked under the same name: both before
+ *                                       all else; then, at its place, wait until the export is gone
  *   {"rename":[FROM,TO]}                TO is renamed back to FROM: before all else
  *   {"file":PATH,"dev":D,"ino":I}       unlink, if it is still that very file; without dev and ino only if it is empty
  *   {"process":QMP_PATH}                SIGKILL the QEMU whose own monitor that is, and wait for its end

@@ -14,8 +14,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* The longest read, in bytes: a few pieces. */
-#define DIGEST_READ_MAX (4 * FRAME_DIGEST_PIECE)
+/* The longest read, in bytes. */
+#define DIGEST_READ_MAX FRAME_DIGEST_PIECE
 
 /* Adds LENGTH bytes at OFFSET of the disk, whole pieces of the run, in the order of their offsets.
  * *hash is zero before the first. */

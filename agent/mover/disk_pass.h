@@ -73,6 +73,12 @@ void pass_send_again(struct pass *pass, struct request *request);
 /* The destination has answered REQUEST, which is released. False after mover_fail. */
 bool pass_request_done(struct pass *pass, struct request *request, uint32_t status);
 
+/* An NBD command of its own is in QEMU's hands. */
+static inline bool pass_is_reading(const struct pass *pass)
+{
+    return pass->reads > 0 || pass->asking;
+}
+
 static inline bool pass_is_running(const struct pass *pass)
 {
     return pass->state != PASS_IDLE;

@@ -28,6 +28,8 @@ struct disk_source {
     struct window window;       /* for the bytes of all passes */
     uint64_t acknowledged;      /* bytes that count for it */
     unsigned resumes;           /* RESUMEs to obey when the answers that came before are taken in */
+    bool reads_held;            /* no NBD command may begin */
+    bool reads_held_told;
     bool disk_known[ORDERS_MAX_DISKS];
     struct order_disk disks[ORDERS_MAX_DISKS];
     struct pass *passes;
@@ -157,6 +159,13 @@ static bool obey(struct disk_source *source, const struct order *order, int fd)
         return order_release(source, &order->pass);
     case ORDER_VERIFY:
         return order_verify(source);
+    case ORDER_READS_HOLD:
+        source->reads_held = true;
+        source->reads_held_told = false;
+        return true;
+    case ORDER_READS_GO:
+        source->reads_held = false;
+        return true;
     case ORDER_RESUME:
         source->resumes++;
         return true;
@@ -299,6 +308,41 @@ static bool go_on(struct disk_source *source)
     return true;
 }
 
+static bool is_reading(const struct disk_source *source)
+{
+    for (const struct pass *pass = source->passes; pass != NULL; pass = pass->next) {
+        if (pass_is_reading(pass)) {
+            return true;
+        }
+    }
+    for (uint32_t i = 0; i < ORDERS_MAX_DISKS; i++) {
+        if (source->verify != NULL && disk_verify_reads(source->verify, i)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void tell_held(struct disk_source *source)
+{
+    struct report report = {.type = REPORT_READS_HELD};
+
+    if (!source->reads_held_told && !is_reading(source)) {
+        source->reads_held_told = true;
+        reporter_put(&source->mover->reporter, &report);
+    }
+}
+
+/* Begins what may be begun. False after mover_fail. */
+static bool begin_more(struct disk_source *source)
+{
+    if (source->reads_held) {
+        tell_held(source);
+        return true;
+    }
+    return go_on(source) && (source->verify == NULL || disk_verify_go_on(source->verify));
+}
+
 /* Whether its connection is of interest. An idle one is not polled: QEMU may end it whenever it
  * likes. */
 static bool is_polled(const struct disk_source *source, const struct pass *pass)
@@ -348,8 +392,7 @@ static void *run(void *argument)
         is_good = is_good && take_inbox(source);
         if (is_good) {
             send_again(source);
-            is_good =
-                go_on(source) && (source->verify == NULL || disk_verify_go_on(source->verify));
+            is_good = begin_more(source);
         }
     }
     return NULL;

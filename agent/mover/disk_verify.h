@@ -23,10 +23,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Comparisons that are on their way at a time: beside passes a few, so that these do not starve;
- * more in the pause, when nothing else reads and a link's round trip is what costs. Each holds
- * DIGEST_READ_MAX bytes and one of the requests. */
-#define COMPARISONS_LIVE 4u
+/* Comparisons that are on their way at a time: beside passes a few, so that these do not starve,
+ * and so that QEMU's answers fit into the socket and are out of its hands should this mover die (it
+ * would hang when it has to drain the disk); more in the pause, when nothing else reads and a link's
+ * round trip is what costs. Each holds DIGEST_READ_MAX bytes and one of the requests. */
+#define COMPARISONS_LIVE 2u
 #define COMPARISONS_MAX 64u
 
 struct disk_verify;

@@ -30,6 +30,8 @@ static const struct order_rule {
     [ORDER_RESUME] = {"RESUME", true, true, false, false},
     [ORDER_LEFT] = {"LEFT", true, false, false, false},
     [ORDER_VERIFY] = {"VERIFY", true, false, false, false},
+    [ORDER_READS_HOLD] = {"READS_HOLD", true, false, false, false},
+    [ORDER_READS_GO] = {"READS_GO", true, false, false, false},
 };
 
 #define RULE_COUNT (sizeof rules / sizeof rules[0])
@@ -198,6 +200,8 @@ static bool obey(struct mover *mover, const struct order *order, int fd)
     case ORDER_RELEASE:
     case ORDER_QUIESCE:
     case ORDER_VERIFY:
+    case ORDER_READS_HOLD:
+    case ORDER_READS_GO:
         return is_source ? disk_source_order(mover->disk_source, order, fd)
                          : disk_destination_order(mover->disk_destination, order, fd);
     case ORDER_RESUME:

@@ -13,6 +13,9 @@
  *     | -- PASS{disk, pass, context} + NBD --->  |  reads extents, sends them, then a FLUSH
  *     | <-------- PASS_DONE{disk, pass, ...} --  |  all acknowledged and flushed over there
  *     | -- RELEASE{disk, pass} --------------->  |  QEMU has deleted the export: close it
+ *     | -- READS_HOLD ----------------------->  |  begin no NBD command
+ *     | <------------------------ READS_HELD --  |  none is in QEMU's hands any more
+ *     | -- READS_GO ------------------------->  |  go on
  *     | -- VERIFY ---------------------------->  |  all passes are done, the guest stands still:
  *     | <------------------- VERIFIED{...} ----  |  compares the disks; see below
  *     | -- MEMORY + stream socket ------------>  |  reads until EOF
@@ -76,6 +79,10 @@
  * difference is one: VERIFIED names them. When very much differs it stops early. The mover has not
  * failed then; what follows is the daemon's decision. RELEASE of a bulk pass must not come before.
  *
+ * Between READS_HELD and READS_GO the mover sends nothing over its NBD connections, whatever it is
+ * ordered meanwhile, but negotiates new ones: QEMU 7.2 with an iothread dies when a command comes in
+ * just while it drains the disk (agent/daemon/source_reads.c).
+ *
  * With flag ORDER_FLAG_HOLD_LAST (tests) a source mover keeps back the stream's last segment (all
  * that came since the last full one when EOF is seen), says LAST_HELD and waits for GO.
  */
@@ -108,7 +115,9 @@ enum order_type {
     ORDER_QUIESCE,
     ORDER_RESUME, /* no fields, no descriptor */
     ORDER_LEFT,
-    ORDER_VERIFY, /* no fields, no descriptor */
+    ORDER_VERIFY,     /* no fields, no descriptor */
+    ORDER_READS_HOLD, /* likewise */
+    ORDER_READS_GO,   /* likewise */
 };
 
 enum order_role { ORDER_SOURCE = 1, ORDER_DESTINATION = 2 };
@@ -199,6 +208,7 @@ enum report_type {
     REPORT_SAMPLE,
     REPORT_FAILED,
     REPORT_VERIFIED,
+    REPORT_READS_HELD, /* no fields */
 };
 
 struct report_lane {
