@@ -29,10 +29,12 @@ HOLD_LAST, VERIFIES = 1, 2
 SEGMENT_BYTES = (256 << 10) - 64 * 9
 SOURCE, DESTINATION = 1, 2
 
-(BEGIN, LANE, DISK, PASS, RELEASE, MEMORY, HOLD, GO, QUIESCE, RESUME, LEFT, VERIFY) = range(1, 13)
-(LANE_UP, LANE_LOST, PASS_DONE, HELD, LAST_HELD, MEMORY_DONE, QUIESCED, RESUMED, SAMPLE, FAILED, VERIFIED) = range(1, 12)
+(BEGIN, LANE, DISK, PASS, RELEASE, MEMORY, HOLD, GO, QUIESCE, RESUME, LEFT, VERIFY, READS_HOLD,
+ READS_GO) = range(1, 15)
+(LANE_UP, LANE_LOST, PASS_DONE, HELD, LAST_HELD, MEMORY_DONE, QUIESCED, RESUMED, SAMPLE, FAILED, VERIFIED,
+ READS_HELD) = range(1, 13)
 REPORT_NAMES = ['', 'LANE_UP', 'LANE_LOST', 'PASS_DONE', 'HELD', 'LAST_HELD', 'MEMORY_DONE', 'QUIESCED', 'RESUMED',
-                'SAMPLE', 'FAILED', 'VERIFIED']
+                'SAMPLE', 'FAILED', 'VERIFIED', 'READS_HELD']
 # Not in Python's socket module.
 SO_ATTACH_FILTER = 26
 
@@ -328,6 +330,7 @@ class Proxy(threading.Thread):
     def __init__(self, a, b, flip_after=None, rate=None):
         super().__init__(daemon=True)
         self.a, self.b, self.flip_after, self.rate = a, b, flip_after, rate
+        self.carried = {a: 0, b: 0}  # bytes that came from it
         self.start()
 
     def run(self):
@@ -336,8 +339,7 @@ class Proxy(threading.Thread):
         threading.Thread(target=self.carry, args=(self.b, self.a, None, None), daemon=True).start()
         self.carry(self.a, self.b, self.flip_after, self.rate)
 
-    @staticmethod
-    def carry(reader, writer, flip_after, rate):
+    def carry(self, reader, writer, flip_after, rate):
         seen = 0
         try:
             while data := reader.recv(16384 if rate else 65536):
@@ -345,6 +347,7 @@ class Proxy(threading.Thread):
                     data = bytearray(data)
                     data[flip_after - seen] ^= 0x10
                 seen += len(data)
+                self.carried[reader] = seen
                 writer.sendall(data)
                 if rate:
                     time.sleep(len(data) / rate)

@@ -2,12 +2,13 @@
 import ctypes
 import os
 import random
+import socket
 import struct
 import time
 
 from mover_checks import (MIB, contains, copy, disk_pair, equal, fails, lying_peer, make_source_image, quiesce, test)
-from mover_lab import (DISK, PASS, PASS_DONE, RELEASE, RESUME, RESUMED, VERIFIED, VERIFIES, VERIFY, DESTINATION, SOURCE,
-                       Failed, run)
+from mover_lab import (DISK, PASS, PASS_DONE, READS_GO, READS_HELD, READS_HOLD, RELEASE, RESUME, RESUMED, VERIFIED, VERIFIES,
+                       VERIFY, DESTINATION, SOURCE, Failed, Proxy, run)
 
 FRAME_VERIFY, FRAME_DIGEST = 35, 36
 PIECE = 64 << 10
@@ -237,3 +238,48 @@ def a_disk_that_cannot_be_read_back_is_named(lab):
     equal(identifier, 'disk-read', f'the id of FAILED ({text})')
     contains(text, 'the destination could not read back')
     contains(text, 'Input/output error')
+
+
+@test
+def what_holds_its_reads_begins_no_nbd_command(lab):
+    """Passes and comparisons under way, and a pass ordered meanwhile: until READS_GO not a byte goes to the NBD servers."""
+    size = 32 * MIB
+    source, destination = lab.pair(flags=VERIFIES)
+    proxies = []
+    for disk in range(3):
+        raw_file(lab.path(f'a{disk}'), size, (0, os.urandom(size)))
+        raw_file(lab.path(f'b{disk}'), size)
+        disk_pair(lab, source, destination, disk, size, lab.qemu_nbd(lab.path(f'b{disk}'), 'raw', f'disk{disk}'))
+
+    def order_pass(disk):
+        ours, theirs = socket.socketpair()
+        server = socket.socket(fileno=lab.connect(lab.qemu_nbd(lab.path(f'a{disk}'), 'raw', 'live', '-r')))
+        proxies.append((Proxy(ours, server), ours))
+        source.order(PASS, theirs.detach(), disk=disk, number=0, export_name=b'live')
+
+    def asked():
+        return [proxy.carried[client] for proxy, client in proxies]
+
+    order_pass(0)
+    source.wait(PASS_DONE)
+    order_pass(1)
+    holds = 0
+    while source.count(PASS_DONE) == 0 or holds < 3:
+        source.order(READS_HOLD)
+        source.wait(READS_HELD)
+        if holds == 2:
+            order_pass(2)
+            source.settle(0.5)  # it is negotiated
+        before = asked()
+        source.settle(0.2)
+        equal(asked(), before, f'bytes of commands in hold {holds}')
+        source.order(READS_GO)
+        source.settle(0.02)
+        holds += 1
+    for _ in range(2):
+        source.wait(PASS_DONE)
+    compared(source)
+    equal(verdict(source), (0, [], False), 'the differences')
+    for disk in range(3):
+        source.order(RELEASE, disk=disk, number=0)
+    quiesce(destination)
