@@ -7,6 +7,7 @@
  *   source_lanes.c    lanes, and going on after the link was lost
  *   source_mover.c    going on with new movers after one has died
  *   source_disk.c     bulk pass and dirty passes of each disk
+ *   source_passes.c   when the next one is due
  *   source_reads.c    nothing of ours in QEMU's hands while it drains a disk
  *   source_verify.c   --verify: the disks compared with the destination's
  *   source_memory.c   rounds, the decision to switch over, the pause
@@ -301,20 +302,24 @@ void source_bulk_begin(struct source *source);
 /* Gives passes that a dead mover had under way to the one that is there now. */
 void source_passes_again(struct source *source);
 void source_pass_done(struct source *source, const struct report_pass *report);
+/* The dirty extents of an idle disk; LAST: the pass of the pause. */
+void source_start_pass(struct source_disk *disk, bool last);
+/* QMP event BLOCK_EXPORT_DELETED. */
+void source_export_deleted(struct source *source, const char *id);
+/* Ends the exports that stayed open, then calls source_disks_done(). */
+void source_exports_end(struct source *source);
+
+/* --- source_passes.c --- */
 /* Starts passes where enough is dirty; LAST: one for each disk, whatever is dirty. */
 void source_passes(struct source *source, bool last);
 bool source_pass_running(const struct source *source);
 /* Between bulk and memory: the next passes, or source_memory_begin(). */
 void source_disk_tick(struct source *source);
-/* QMP event BLOCK_EXPORT_DELETED. */
-void source_export_deleted(struct source *source, const char *id);
 /* Takes each disk's dirty count from query-named-block-nodes. */
 void source_note_dirty(struct source *source, const json_t *nodes);
 uint64_t source_disk_left(const struct source *source);
 /* Of the passes that run: bytes that are not there yet. */
 uint64_t source_pass_left(const struct source *source);
-/* Ends the exports that stayed open, then calls source_disks_done(). */
-void source_exports_end(struct source *source);
 
 /* --- source_reads.c --- */
 /* Calls back, perhaps at once, when the mover has no NBD command under way and begins none until source_reads_go(), which each call needs.
