@@ -21,7 +21,6 @@
 #include "qmp.h"
 #include "undo.h"
 
-#include "agent/common/log.h"
 #include "agent/common/must.h"
 #include "agent/policy/granularity.h"
 #include "agent/policy/phase.h"
@@ -29,7 +28,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* An export that nobody of ours ended: QEMU's end follows within this time, if that is the reason. */
 #define EXPORT_ENDED_MS 2000
