@@ -347,7 +347,7 @@ static void on_timer(evutil_socket_t fd, short what, void *context)
         event_add(qmp->timer, &half_patience);
     } else {
         die(qmp, "qmp-busy",
-            "connected, but no greeting: another client holds this socket (QEMU serves one at a time)");
+            "connected, but no greeting: another client holds this socket (QEMU serves one at a time), or QEMU itself hangs");
     }
 }
 

@@ -102,11 +102,12 @@ row("source-daemon-stopped", ("connect", "connect", DONE), ("prepare", "prepare"
 row("destination-daemon-stopped", ("connect", "prepare", DONE | failed("peer-lost", "link-lost", "peer-unreachable")),
     ("bulk", "cleanup", DONE))
 for FAULT in ("source-mover-stopped", "destination-mover-stopped"):
-    # Opening the lanes has a limit of its own.
-    row(FAULT, ("prepare", "prepare", DONE | failed("link-lost")), ("bulk", "device-state", DONE))
+    # Opening the lanes has a limit of its own, and QEMU gives an NBD client just ten seconds to say what it wants.
+    row(FAULT, ("prepare", "prepare", DONE | failed("link-lost", "disk-read", "disk-write")), ("bulk", "device-state", DONE))
 for FAULT in ("source-qemu-stopped", "destination-qemu-stopped"):
     row(FAULT, ("prepare", "cleanup", DONE))
-row("source-qemu-stopped", ("connect", "connect", DONE))
+# Before it has greeted it cannot be told from one whose monitor another program holds.
+row("source-qemu-stopped", ("connect", "connect", DONE | failed("qmp-busy")))
 
 # --- the link ---
 
