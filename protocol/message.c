@@ -61,10 +61,11 @@ struct message_rule {
         FIELD(prefix, key, KIND_STRING, "string 1.." #most, need, 1, most) \
     }
 #define TEXT_MAX 4096
-#define TEXT(key)                                                    \
-    {                                                                \
-        FIELD("", key, KIND_TEXT, "text 0..4096", REQUIRED, 0, 4096) \
+#define TEXT_IN(prefix, key)                                             \
+    {                                                                    \
+        FIELD(prefix, key, KIND_TEXT, "text 0..4096", REQUIRED, 0, 4096) \
     }
+#define TEXT(key) TEXT_IN("", key)
 #define MODE(key)                                                  \
     {                                                              \
         FIELD("", key, KIND_MODE, "live or quick", REQUIRED, 0, 0) \
@@ -134,6 +135,15 @@ static const struct field offer_fields[] = {
     NUMBER("", "paused_limit_ms", REQUIRED),
     NUMBER("", "reconnect_timeout_ms", REQUIRED),
     OBJECTS("disks", 0, 64, offer_disk_fields),
+};
+static const struct field finding_fields[] = {
+    STRING("findings[].", "level", 16, REQUIRED),
+    STRING("findings[].", "id", 40, REQUIRED),
+    TEXT_IN("findings[].", "text"),
+};
+static const struct field findings_fields[] = {
+    ID("migration"),
+    OBJECTS("findings", 0, 64, finding_fields),
 };
 static const struct field accept_ticket_fields[] = {
     HEX("tickets[].", "ticket", 32),
@@ -225,6 +235,8 @@ static const struct message_rule message_rules[MESSAGE_TYPE_COUNT] = {
     [MESSAGE_HELLO] = RULE("hello", hello_fields),
     [MESSAGE_PING] = RULE("ping", ping_fields),
     [MESSAGE_PONG] = RULE("pong", pong_fields),
+    [MESSAGE_PREFLIGHT] = RULE("preflight", offer_fields),
+    [MESSAGE_FINDINGS] = RULE("findings", findings_fields),
     [MESSAGE_OFFER] = RULE("offer", offer_fields),
     [MESSAGE_ACCEPT] = RULE("accept", accept_fields),
     [MESSAGE_REFUSE] = RULE("refuse", refuse_fields),

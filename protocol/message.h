@@ -19,6 +19,7 @@
  *   | -- done{migration} ------------------------------>  |   S has journaled DONE
  *   | <--------------------------- done-ack{migration} -  |
  *
+ *   instead of an offer: S -> preflight{as an offer}; D -> findings{migration, findings}: what would stand in its way. Nothing is made.
  *   any time before commit, either way: abort{migration, error, text}; answered by
  *   aborted{migration, text} when undone.
  *   after refused:  S -> taken-back{migration} or try-again{migration, refusal}.
@@ -47,6 +48,8 @@ enum message_type {
     MESSAGE_HELLO,
     MESSAGE_PING,
     MESSAGE_PONG,
+    MESSAGE_PREFLIGHT,
+    MESSAGE_FINDINGS,
     MESSAGE_OFFER,
     MESSAGE_ACCEPT,
     MESSAGE_REFUSE,

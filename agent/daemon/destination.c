@@ -482,9 +482,8 @@ static void refuse(struct peer *peer, const char *id, const struct error *error)
                                         error->id, "text", must_json(message_text(error->text)))));
 }
 
-/* What can be told from the offer's header alone. */
-static bool may_offer(struct daemon *daemon, const struct peer *peer, const char *id,
-                      const char *vm, struct error *error)
+bool destination_may_offer(struct daemon *daemon, const struct peer *peer, const char *id,
+                           const char *vm, struct error *error)
 {
     const struct tls_peer *known = tls_trust_by_name(daemon->trust, peer_name(peer));
     const struct migration *running = migration_of_vm(daemon, vm);
@@ -536,7 +535,7 @@ static void take_offer(struct visitor *visitor, json_t *offer)
     struct destination *destination;
     struct error error;
 
-    if (!may_offer(daemon, peer, id, vm, &error)) {
+    if (!destination_may_offer(daemon, peer, id, vm, &error)) {
         refuse(peer, id, &error);
         return;
     }
@@ -571,6 +570,15 @@ static void take_up(struct visitor *visitor, json_t *object, enum message_type t
     on_message(peer, type, object, migration);
 }
 
+/* It stays a visitor: an offer may follow. */
+static void answer_preflight(const struct visitor *visitor, json_t *preflight)
+{
+    peer_send(visitor->peer, must_json(json_pack(
+                                 "{ss,sO,so}", "type", "findings", "migration",
+                                 json_object_get(preflight, "migration"), "findings",
+                                 destination_findings(visitor->daemon, visitor->peer, preflight))));
+}
+
 static void on_visitor_message(struct peer *peer, enum message_type type, json_t *object,
                                void *context)
 {
@@ -579,6 +587,8 @@ static void on_visitor_message(struct peer *peer, enum message_type type, json_t
     (void)peer;
     if (type == MESSAGE_OFFER) {
         take_offer(visitor, object);
+    } else if (type == MESSAGE_PREFLIGHT) {
+        answer_preflight(visitor, object);
     } else if (type == MESSAGE_QUERY || type == MESSAGE_RESUME || type == MESSAGE_ABORT ||
                type == MESSAGE_DONE) {
         take_up(visitor, object, type);

@@ -1,6 +1,6 @@
 /*
- * The destination's way from an offer to an accept: checks that change nothing, then disks, QEMU, exports, mover, tickets. Whatever is made
- * stands in the undo list before it is made.
+ * The destination's way from an offer to an accept: checks that change nothing (destination_preflight.c), then disks, QEMU, exports, mover,
+ * tickets. Whatever is made stands in the undo list before it is made.
  */
 #include "destination_state.h"
 
@@ -38,97 +38,6 @@
 #define QEMU_START_MS 30000
 #define QMP_RETRY_MS 20
 #define LOG_TAIL_BYTES 400
-
-/* --- plan --- */
-
-static bool plan_launch(struct destination *destination, struct error *error)
-{
-    const struct config *config = &destination->migration.daemon->config;
-    const json_t *vector = json_object_get(destination->offer, "launch");
-    size_t argc = json_array_size(vector), allowed = 0;
-    const char **argv = must_alloc((argc + 1) * sizeof *argv);
-    const char **paths = must_alloc((config->allowed_path_count + 1) * sizeof *paths);
-    struct launch_disk *disks = must_alloc((destination->disk_count + 1) * sizeof *disks);
-    char reason[LAUNCH_ERROR_SIZE];
-    struct launch_rules rules = {
-        .binaries = (const char *const *)config->binaries,
-        .binary_count = config->binary_count,
-        .vm_directory = destination->vm_dir,
-        .machine = json_string_value(json_object_get(destination->offer, "machine")),
-    };
-    bool good;
-
-    for (size_t i = 0; i < argc; i++) {
-        argv[i] = json_string_value(json_array_get(vector, i));
-    }
-    for (size_t i = 0; i < config->allowed_path_count; i++) {
-        paths[allowed++] = config->allowed_paths[i];
-    }
-    for (size_t i = 0; i < destination->disk_count; i++) {
-        if (!destination->disks[i].read_only) {
-            disks[rules.disk_count].source_path = destination->disks[i].source_path;
-            disks[rules.disk_count].format = destination->disks[i].format;
-            disks[rules.disk_count++].target_path = destination->disks[i].path;
-        }
-    }
-    rules.disks = disks;
-    rules.allowed_paths = paths;
-    rules.allowed_path_count = allowed;
-    good = launch_build(argv, argc, &rules, &destination->launch, reason);
-    if (!good) {
-        error_set(error, "launch-refused", "%s will not start this QEMU: %s",
-                  destination->migration.daemon->host, reason);
-    }
-    free(argv);
-    free(paths);
-    free(disks);
-    return good;
-}
-
-/* The rules have judged the name; a symbolic link must not lead out of what they allow. */
-static bool check_file(const struct destination *destination, const char *path, struct error *error)
-{
-    const struct config *config = &destination->migration.daemon->config;
-    char *real = realpath(path, NULL);
-    bool good = false;
-
-    if (!real || access(real, R_OK) < 0) {
-        error_set(error, "file-missing", "%s, which the VM's QEMU names, is not at %s: %s", path,
-                  config->host_name, strerror(errno));
-        free(real);
-        return false;
-    }
-    for (size_t i = 0; i < config->allowed_path_count && !good; i++) {
-        char *allowed = realpath(config->allowed_paths[i], NULL);
-        size_t length = allowed ? strlen(allowed) : 0;
-
-        good = allowed && strncmp(real, allowed, length) == 0 &&
-               (real[length] == '/' || real[length] == '\0');
-        free(allowed);
-    }
-    if (!good) {
-        error_set(error, "launch-refused", "%s leads to %s, which no allow-path of %s covers", path,
-                  real, config->host_name);
-    }
-    free(real);
-    return good;
-}
-
-static bool check_files(const struct destination *destination, struct error *error)
-{
-    const char *host = destination->migration.daemon->host;
-
-    if (access(destination->launch.argv[0], X_OK) < 0) {
-        return error_set(error, "qemu-missing", "the QEMU binary %s is not at %s: %s",
-                         destination->launch.argv[0], host, strerror(errno));
-    }
-    for (size_t i = 0; i < destination->launch.required_file_count; i++) {
-        if (!check_file(destination, destination->launch.required_files[i], error)) {
-            return false;
-        }
-    }
-    return true;
-}
 
 /* --- QEMU --- */
 
@@ -551,7 +460,7 @@ static void on_disks_made(struct destination *destination)
     struct error error;
     bool good;
 
-    /* What an earlier VM of this name left in its run directory: none runs, may_offer() looked. */
+    /* What an earlier VM of this name left in its run directory: none runs, destination_may_offer() looked. */
     good = tree_remove(destination->vm_dir) == 0 ||
            error_set(&error, "run-dir", "%s cannot be emptied: %s", destination->vm_dir,
                      strerror(errno));
@@ -598,8 +507,9 @@ void destination_prepare_begin(struct destination *destination)
         return;
     }
     destination->undo = undo_new(daemon->base, destination->journal);
-    if (!destination_disks_plan(destination, &error) || !plan_launch(destination, &error) ||
-        !check_files(destination, &error) ||
+    if (!destination_disks_plan(destination, &error) ||
+        !destination_plan_launch(destination, &error) ||
+        !destination_check_files(destination, &error) ||
         !journal_append(destination->journal, "begin", begin_record(destination), &error)) {
         destination_fail(destination, &error);
         return;

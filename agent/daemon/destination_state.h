@@ -2,7 +2,8 @@
  * The destination's state, shared by the files that hold its steps, and by nobody else:
  *
  *   destination.c          visitors, offers, failures, abandoning, end
- *   destination_prepare.c  checks, disks, QEMU, exports, mover
+ *   destination_preflight.c  what is looked at before anything is made
+ *   destination_prepare.c  disks, QEMU, exports, mover
  *   destination_lanes.c    tickets, and going on after the link was lost
  *   destination_load.c     memory in, exports away, LOADED
  *   destination_handoff.c  what policy/handoff.h decides, done
@@ -137,6 +138,18 @@ void destination_abandon_again(struct destination *destination);
 void destination_undo(struct destination *destination);
 /* There is not even a journal: nothing was made. */
 void destination_refuse_early(struct destination *destination, const struct error *error);
+
+/* What can be told from an offer's header alone. */
+bool destination_may_offer(struct daemon *daemon, const struct peer *peer, const char *id,
+                           const char *vm, struct error *error);
+
+/* --- destination_preflight.c --- */
+/* By the launch rules, what is to be started; the disks have their places. */
+bool destination_plan_launch(struct destination *destination, struct error *error);
+/* QEMU's binary and the files it is to open. */
+bool destination_check_files(const struct destination *destination, struct error *error);
+/* What would stand in the way of an offer with the members of PREFLIGHT: array of {"level","id","text"}, the caller's reference. */
+json_t *destination_findings(struct daemon *daemon, const struct peer *peer, json_t *preflight);
 
 /* --- destination_prepare.c --- */
 void destination_prepare_begin(struct destination *destination);

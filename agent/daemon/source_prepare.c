@@ -10,6 +10,7 @@
 #include "host_memory.h"
 #include "journal.h"
 #include "mover_link.h"
+#include "offer.h"
 #include "peer.h"
 #include "qmp.h"
 #include "undo.h"
@@ -32,17 +33,6 @@
 /* The destination makes images and starts a QEMU in this time: seconds, but on a busy host with slow disks. */
 #define ACCEPT_MS 120000
 #define LANES_MS 15000
-#define DEFAULT_LANES_MAX 8
-#define DEFAULT_LANES_MIN 2
-
-static uint32_t default_lanes(void)
-{
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-
-    return cores > DEFAULT_LANES_MAX   ? DEFAULT_LANES_MAX
-           : cores < DEFAULT_LANES_MIN ? DEFAULT_LANES_MIN
-                                       : (uint32_t)cores;
-}
 
 static void add_disk(struct source *source, const struct inspected_disk *inspected)
 {
@@ -72,88 +62,25 @@ static void list_disks(struct source *source)
     }
 }
 
-static const char *wanted_target(const struct source *source, const char *device)
-{
-    for (size_t i = 0; i < source->request.disk_count; i++) {
-        if (strcmp(source->request.disks[i].device, device) == 0) {
-            return source->request.disks[i].target;
-        }
-    }
-    return NULL;
-}
-
-static json_t *offered_disks(const struct source *source)
-{
-    json_t *list = must_json(json_array());
-
-    for (size_t i = 0; i < source->inspection.disk_count; i++) {
-        const struct inspected_disk *disk = &source->inspection.disks[i];
-        const char *target = wanted_target(source, disk->device);
-        json_t *entry = must_json(
-            json_pack("{ss,ss,ss,ss,sI,sI,sb}", "name", disk->device, "node", disk->node, "path",
-                      disk->path, "format", disk->format, "size", (json_int_t)disk->size,
-                      "allocated", (json_int_t)disk->allocated, "read_only", disk->read_only));
-
-        if (disk->cluster_size) {
-            json_object_set_new(entry, "cluster_size",
-                                json_integer((json_int_t)disk->cluster_size));
-        }
-        if (target) {
-            json_object_set_new(entry, "target", must_json(json_string(target)));
-        }
-        json_array_append_new(list, entry);
-    }
-    return list;
-}
-
-/* Arguments that are not UTF-8 cannot be told in JSON. */
-static json_t *launch_vector(const struct vm *vm)
-{
-    json_t *list = must_json(json_array());
-
-    for (size_t i = 0; i < vm->argc; i++) {
-        json_t *argument = json_string(i == 0 && vm->binary ? vm->binary : vm->argv[i]);
-
-        if (!argument) {
-            json_decref(list);
-            return NULL;
-        }
-        json_array_append_new(list, argument);
-    }
-    return list;
-}
-
 static void send_offer(struct source *source)
 {
-    json_t *launch = launch_vector(&source->vm);
-    char version[32];
-    int number = qmp_version(source->qmp);
+    json_t *offer;
 
-    if (!launch) {
-        source->refused = true;
-        source_fail_text(source, "launch-not-utf8",
-                         "the command line of this QEMU has an argument that is not UTF-8");
-        return;
-    }
-    snprintf(version, sizeof version, "%d.%d.%d", number / 10000, number / 100 % 100, number % 100);
-    migration_phase(&source->migration, PHASE_PREPARE, "%s makes disks and starts its QEMU",
-                    source->migration.peer);
-    source_limit(source, "preparing the destination", ACCEPT_MS);
     source->page_memory_bytes =
         page_budget(source->migration.daemon->config.page_cache, source->inspection.memory_bytes,
                     host_memory_available());
+    offer = offer_build(&source->vm, &source->inspection, &source->request,
+                        qmp_version(source->qmp), source->lanes, source->page_memory_bytes);
+    if (!offer) {
+        source->refused = true;
+        source_fail_text(source, OFFER_NOT_UTF8, OFFER_NOT_UTF8_TEXT);
+        return;
+    }
+    migration_phase(&source->migration, PHASE_PREPARE, "%s makes disks and starts its QEMU",
+                    source->migration.peer);
+    source_limit(source, "preparing the destination", ACCEPT_MS);
     source->offered = true;
-    source_send(
-        source, "offer",
-        must_json(json_pack(
-            "{ss,ss,ss,ss,sI,sI,so,si,sI,sI,so}", "vm", source->migration.vm, "mode",
-            source->request.mode == MIGRATION_QUICK ? "quick" : "live", "machine",
-            source->inspection.machine, "qemu_version", version, "ram_bytes",
-            (json_int_t)source->inspection.memory_bytes, "page_cache_bytes",
-            (json_int_t)source->page_memory_bytes, "launch", launch, "lanes", (int)source->lanes,
-            "paused_limit_ms", (json_int_t)source->request.max_quick_downtime_ms,
-            "reconnect_timeout_ms", (json_int_t)source->request.reconnect_timeout_ms, "disks",
-            offered_disks(source))));
+    source_send(source, "offer", offer);
 }
 
 static void on_begin_synced(const struct error *error, uint64_t nanoseconds, void *context)
@@ -196,7 +123,7 @@ void source_prepare_begin(struct source *source)
     struct error error;
 
     list_disks(source);
-    source->lanes = source->request.lanes ? source->request.lanes : default_lanes();
+    source->lanes = offer_lanes(&source->request);
     source->journal_path =
         must_format("%s/journal/%s.source", daemon->config.state_dir, source->migration.id);
     source->journal = journal_create(daemon->syncer, source->journal_path, &error);

@@ -20,19 +20,26 @@
 #define HEX32 "00112233445566778899aabbccddeeff"
 #define HEX64 HEX32 HEX32
 
+/* Of an offer, and of a question about one. */
+#define OFFER_MEMBERS                                                                                              \
+    "\"migration\":\"" ID "\",\"vm\":\"w\xc3\xa9"                                                                  \
+    "b\",\"uuid\":\"u\","                                                                                          \
+    "\"mode\":\"live\",\"machine\":\"pc-q35-7.2\",\"qemu_version\":\"7.2.22\","                                    \
+    "\"ram_bytes\":536936448,\"page_cache_bytes\":0,\"launch\":[\"/usr/bin/qemu-system-x86_64\",\"-append\",\"\"," \
+    "\"a\\nb\"],\"lanes\":2,\"paused_limit_ms\":30000,\"reconnect_timeout_ms\":7,\"disks\":[{\"name\":\"vd0\","    \
+    "\"node\":\"#block121\",\"path\":\"/a/b.qcow2\",\"format\":\"qcow2\",\"size\":4294967296,"                     \
+    "\"allocated\":65536,\"cluster_size\":65536,\"target\":\"fast\",\"read_only\":false}]}"
+
 static const char *const good_messages[MESSAGE_TYPE_COUNT] = {
     [MESSAGE_HELLO] = "{\"type\":\"hello\",\"greeting\":\"" HEX64 "\",\"version\":1,"
                       "\"host\":\"h1\",\"software\":\"watari 0.1.0\"}",
     [MESSAGE_PING] = "{\"type\":\"ping\",\"sent\":0}",
     [MESSAGE_PONG] = "{\"type\":\"pong\",\"sent\":9223372036854775807,\"received\":2}",
-    [MESSAGE_OFFER] =
-        "{\"type\":\"offer\",\"migration\":\"" ID "\",\"vm\":\"w\xc3\xa9"
-        "b\",\"uuid\":\"u\","
-        "\"mode\":\"live\",\"machine\":\"pc-q35-7.2\",\"qemu_version\":\"7.2.22\","
-        "\"ram_bytes\":536936448,\"page_cache_bytes\":0,\"launch\":[\"/usr/bin/qemu-system-x86_64\",\"-append\",\"\","
-        "\"a\\nb\"],\"lanes\":2,\"paused_limit_ms\":30000,\"reconnect_timeout_ms\":7,\"disks\":[{\"name\":\"vd0\","
-        "\"node\":\"#block121\",\"path\":\"/a/b.qcow2\",\"format\":\"qcow2\",\"size\":4294967296,"
-        "\"allocated\":65536,\"cluster_size\":65536,\"target\":\"fast\",\"read_only\":false}]}",
+    [MESSAGE_PREFLIGHT] = "{\"type\":\"preflight\"," OFFER_MEMBERS,
+    [MESSAGE_FINDINGS] =
+        "{\"type\":\"findings\",\"migration\":\"" ID "\",\"findings\":[{\"level\":\"blocker\","
+        "\"id\":\"pool-full\",\"text\":\"no room\\nat all\"}]}",
+    [MESSAGE_OFFER] = "{\"type\":\"offer\"," OFFER_MEMBERS,
     [MESSAGE_ACCEPT] =
         "{\"type\":\"accept\",\"migration\":\"" ID "\",\"tickets\":[{\"ticket\":"
         "\"" HEX32 "\",\"key\":\"" HEX64 "\"}],\"disks\":[{\"path\":\"/p/b.qcow2\","
