@@ -42,6 +42,7 @@ struct command {
 int command_list(const struct client *client, const struct command *self, int argc, char **argv);
 int command_id(const struct client *client, const struct command *self, int argc, char **argv);
 int command_trust(const struct client *client, const struct command *self, int argc, char **argv);
+int command_plan(const struct client *client, const struct command *self, int argc, char **argv);
 int command_migrate(const struct client *client, const struct command *self, int argc, char **argv);
 int command_status(const struct client *client, const struct command *self, int argc, char **argv);
 int command_watch(const struct client *client, const struct command *self, int argc, char **argv);

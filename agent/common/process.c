@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -57,6 +58,29 @@ bool process_alive(pid_t pid, uint64_t start_time)
     uint64_t now;
 
     return process_start_time(pid, &now) == 0 && now == start_time;
+}
+
+uint64_t process_memory(pid_t pid)
+{
+    static const char *const names[] = {"VmRSS:", "VmSwap:", "HugetlbPages:"};
+    char path[64], line[256];
+    uint64_t kib = 0;
+    FILE *file;
+
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    file = fopen(path, "re");
+    if (!file) {
+        return 0;
+    }
+    while (fgets(line, sizeof line, file)) {
+        for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+            if (strncmp(line, names[i], strlen(names[i])) == 0) {
+                kib += strtoull(line + strlen(names[i]), NULL, 10);
+            }
+        }
+    }
+    fclose(file);
+    return kib << 10;
 }
 
 int process_boot_id(char out[PROCESS_BOOT_ID_SIZE])

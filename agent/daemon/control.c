@@ -42,6 +42,13 @@ struct watch {
     LIST_ENTRY(watch) link;
 };
 
+struct control_stream {
+    struct control_connection *connection;
+    void (*gone)(void *context);
+    void *context;
+    LIST_ENTRY(control_stream) link;
+};
+
 struct control_connection {
     struct control *control;
     struct bufferevent *stream;
@@ -53,6 +60,7 @@ struct control_connection {
     bool leaving; /* takes no more requests; goes when the output is written */
     bool broken;  /* goes at once */
     LIST_HEAD(, watch) watches;
+    LIST_HEAD(, control_stream) streams;
     LIST_ENTRY(control_connection) link;
 };
 
@@ -72,12 +80,26 @@ static void watch_end(struct watch *watch)
     free(watch);
 }
 
+void control_stream_end(struct control_stream *stream)
+{
+    LIST_REMOVE(stream, link);
+    free(stream);
+}
+
 static void connection_free(struct control_connection *connection)
 {
+    struct control_stream *stream;
     struct watch *watch;
 
     while ((watch = LIST_FIRST(&connection->watches))) {
         watch_end(watch);
+    }
+    while ((stream = LIST_FIRST(&connection->streams))) {
+        void (*gone)(void *) = stream->gone;
+        void *owner = stream->context;
+
+        control_stream_end(stream);
+        gone(owner);
     }
     if (connection->call) {
         connection->call->connection = NULL;
@@ -244,6 +266,30 @@ void control_answer_watch(struct control_call *call, struct migration *migration
     }
 }
 
+struct control_stream *control_answer_stream(struct control_call *call, json_t *value,
+                                             void (*gone)(void *context), void *context)
+{
+    struct control_connection *connection = call->connection;
+    struct control_stream *stream;
+
+    if (!connection || connection->broken) {
+        control_answer(call, value);
+        return NULL;
+    }
+    stream = must_alloc(sizeof *stream);
+    stream->connection = connection;
+    stream->gone = gone;
+    stream->context = context;
+    LIST_INSERT_HEAD(&connection->streams, stream, link);
+    control_answer(call, value);
+    return stream;
+}
+
+void control_stream_send(struct control_stream *stream, const json_t *event)
+{
+    send_object(stream->connection, event);
+}
+
 /* False with an error when OBJECT is not a request. */
 static bool check_request(json_t *object, const char **command, json_t **arguments,
                           struct error *error)
@@ -397,6 +443,7 @@ static void connection_begin(struct control *control, int fd)
         goto fail;
     }
     LIST_INIT(&connection->watches);
+    LIST_INIT(&connection->streams);
     LIST_INSERT_HEAD(&control->connections, connection, link);
     control->connection_count++;
     bufferevent_setwatermark(connection->stream, EV_READ, 0, 4 * READ_CHUNK);

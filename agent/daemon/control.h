@@ -18,6 +18,8 @@
  *                                   "allow":["send","receive"]}]}
  *   trust-check {name}              {"reachable","authenticated",...} (peer.h)
  *   trust-remove {name}             {}
+ *   plan {vm,peer,...}              {}, then "plan-step" events and "plan" (control_plan.h); a
+ *                                   client that leaves ends it
  *   migrate {vm,peer,...}           {"migration":ID} (control_migrate.h)
  *   status {migration?}             {"migrations":[...]}, running ones first
  *   watch {migration}               {"migration":ID}, then events; of a finished one its result
@@ -46,6 +48,18 @@
  *              memory{rounds,pages,zero,same,delta,bytes,wire_bytes},
  *              predicted{total_ms,downtime_ms}, verified{memory,disk}, resumed (bool),
  *              resent_bytes, where{host,pid,qmp,disks,launch,log}
+ *
+ * Of a plan, with "vm" and in the same units:
+ *
+ *   plan-step  text: what it does now
+ *   plan       schema (1), peer, migratable (bool: no finding is a blocker),
+ *              findings[{side ("source", "destination"), level ("blocker", "warning", "note"), id, text}],
+ *              measured{memory{bytes,used,dirty[{ms,bytes}]}, disk{bytes,allocated,write_rate},
+ *              link{rate,how,round_trip_us}, sync_us},
+ *              predicted{live,throttled,quick}, each {ends (bool),total_ms,downtime_ms,rounds,wire_bytes} or null;
+ *              THROTTLED is live with all of max_throttle in force. Where it does not end, downtime_ms is the shortest pause
+ *              there would be. confidence{word ("none", "low", "fair", "good"),reason},
+ *              recommendation{word (agent/policy/plan.h), reason, command}. All but findings is null with a blocker
  *
  * A client that does not read is dropped when OUTPUT_LIMIT (control.c) waits for it; nothing here
  * ever waits for a client. Loop thread only.

@@ -6,6 +6,7 @@
 
 #include "control_arguments.h"
 #include "control_migrate.h"
+#include "control_plan.h"
 #include "control_resolve.h"
 #include "daemon.h"
 #include "inspect.h"
@@ -323,6 +324,7 @@ static const struct command commands[] = {
     {"trust-list", {NULL}, false, run_trust_list},
     {"trust-check", {"name", NULL}, false, run_trust_check},
     {"trust-remove", {"name", NULL}, false, run_trust_remove},
+    {"plan", {NULL}, true, control_plan},
     {"migrate", {NULL}, true, run_migrate},
     {"status", {"migration", NULL}, false, run_status},
     {"watch", {"migration", NULL}, false, run_watch},

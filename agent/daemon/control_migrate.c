@@ -11,10 +11,7 @@
 /* Beyond these zstd gains nothing worth its time (below), or needs hundreds of MiB (above). */
 #define LEVEL_MIN (-50)
 #define LEVEL_MAX 19
-/* QEMU throttles by up to 99 %. To 50 it stops a guest for no longer than it lets it run, 10 ms at a time: slower, but hardly halting. At
- * 80 % it stops for 40 ms, at 99 % for a second, and then the pause of quick is the lesser evil. */
 #define MAX_THROTTLE_MAX 99
-#define MAX_THROTTLE_DEFAULT 50
 /* QEMU's ids of devices and nodes are far shorter. */
 #define DEVICE_SIZE 256
 
@@ -182,10 +179,10 @@ bool control_migrate_parse(json_t *arguments, struct migrate_request *out, struc
 {
     *out = (struct migrate_request){
         .mode = MIGRATION_AUTO,
-        .max_downtime_ms = 300,
-        .max_quick_downtime_ms = 30 * 1000,
-        .reconnect_timeout_ms = 5 * 60 * 1000,
-        .max_throttle = MAX_THROTTLE_DEFAULT,
+        .max_downtime_ms = MIGRATE_MAX_DOWNTIME_MS,
+        .max_quick_downtime_ms = MIGRATE_MAX_QUICK_DOWNTIME_MS,
+        .reconnect_timeout_ms = MIGRATE_RECONNECT_TIMEOUT_MS,
+        .max_throttle = MIGRATE_MAX_THROTTLE,
     };
     if (!parse(arguments, out, error)) {
         migrate_request_clear(out);

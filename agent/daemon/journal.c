@@ -422,6 +422,19 @@ struct journal *journal_create(struct journal_syncer *syncer, const char *path, 
     return journal;
 }
 
+struct journal *journal_create_nameless(struct journal_syncer *syncer, const char *directory,
+                                        struct error *error)
+{
+    int fd = open(directory, O_RDWR | O_CLOEXEC | O_TMPFILE, 0600);
+
+    if (fd < 0) {
+        error_set(error, "journal-unwritable", "no file can be made in %s: %s", directory,
+                  strerror(errno));
+        return NULL;
+    }
+    return new_journal(syncer, directory, fd);
+}
+
 /* What stands behind the last whole record is taken back, so that a later one does not make it look like damage. 0 or errno. */
 static int take_back(struct journal *journal)
 {

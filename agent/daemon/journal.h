@@ -28,6 +28,10 @@ void journal_syncer_free(struct journal_syncer *syncer);
  * "journal-unwritable", and nothing left: the migration is to be refused, the guest goes on running. */
 struct journal *journal_create(struct journal_syncer *syncer, const char *path,
                                struct error *error);
+/* One without a name in DIRECTORY, which is gone when it is freed, or with the daemon: to see what a sync there takes. NULL with
+ * "journal-unwritable". */
+struct journal *journal_create_nameless(struct journal_syncer *syncer, const char *directory,
+                                        struct error *error);
 /* Opens one that was read, to append after GOOD_LENGTH bytes and RECORDS records (a torn tail is cut off); the first sync brings all of it
  * down. Never NULL: when it cannot be written (logged) every append and sync fails, and a guest that it leaves paused is resumed all the
  * same. */

@@ -8,6 +8,7 @@
 #include "agent/common/pause_point.h"
 #include "protocol/message.h"
 
+#include <openssl/rand.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -106,6 +107,17 @@ struct migration *migration_of_vm(struct daemon *daemon, const char *vm)
         }
     }
     return NULL;
+}
+
+void migration_new_id(char id[MIGRATION_ID_SIZE])
+{
+    uint64_t number = 0;
+
+    /* An id must not repeat; that it can be guessed would do no harm. */
+    if (RAND_bytes((uint8_t *)&number, sizeof number) != 1) {
+        number = clock_monotonic_ns();
+    }
+    snprintf(id, MIGRATION_ID_SIZE, "%016llx", (unsigned long long)number);
 }
 
 int64_t migration_begins(struct daemon *daemon)

@@ -24,6 +24,14 @@ struct migration;
 enum migration_side { MIGRATION_SOURCE, MIGRATION_DESTINATION };
 enum migration_mode { MIGRATION_AUTO, MIGRATION_LIVE, MIGRATION_QUICK };
 
+/* What holds where the operator says nothing. */
+#define MIGRATE_MAX_DOWNTIME_MS 300u
+#define MIGRATE_MAX_QUICK_DOWNTIME_MS 30000u
+#define MIGRATE_RECONNECT_TIMEOUT_MS 300000u
+/* QEMU throttles by up to 99 %. To 50 it stops a guest for no longer than it lets it run, 10 ms at a time: slower, but hardly halting. At
+ * 80 % it stops for 40 ms, at 99 % for a second, and then the pause of quick is the lesser evil. */
+#define MIGRATE_MAX_THROTTLE 50u
+
 /* What the operator asked for. Strings are owned by the struct; see migrate_request_clear(). */
 struct migrate_request {
     char *vm;   /* name, pid or QMP socket path */
@@ -92,6 +100,8 @@ struct migration {
 };
 TAILQ_HEAD(migration_list, migration);
 
+/* One that was never there before. */
+void migration_new_id(char id[MIGRATION_ID_SIZE]);
 /* Takes the names (copied); the struct itself must be zeroed. */
 void migration_init(struct migration *migration, struct daemon *daemon, enum migration_side side,
                     const char *id, const char *vm, const char *peer);

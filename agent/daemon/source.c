@@ -18,7 +18,6 @@
 #include "agent/common/must.h"
 #include "agent/policy/phase.h"
 
-#include <openssl/rand.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -577,19 +576,8 @@ static void on_qmp_ready(const struct error *error, void *context)
     source->inspect = inspect_start(source->qmp, on_inspected, source);
 }
 
-static void make_id(char id[MIGRATION_ID_SIZE])
-{
-    uint64_t number = 0;
-
-    /* An id must not repeat; that it can be guessed would do no harm. */
-    if (RAND_bytes((uint8_t *)&number, sizeof number) != 1) {
-        number = clock_monotonic_ns();
-    }
-    snprintf(id, MIGRATION_ID_SIZE, "%016llx", (unsigned long long)number);
-}
-
-static bool check_request(struct daemon *daemon, const struct migrate_request *request,
-                          const struct vm *vm, struct error *error)
+bool source_may_start(struct daemon *daemon, const struct migrate_request *request,
+                      const struct vm *vm, struct error *error)
 {
     const struct tls_peer *known = tls_trust_by_name(daemon->trust, request->peer);
     const struct migration *running = migration_of_vm(daemon, vm->name);
@@ -632,12 +620,12 @@ struct migration *source_start(struct daemon *daemon, struct migrate_request *re
         migrate_request_clear(request);
         return NULL;
     }
-    if (!check_request(daemon, request, &vm, error)) {
+    if (!source_may_start(daemon, request, &vm, error)) {
         vm_clear(&vm);
         migrate_request_clear(request);
         return NULL;
     }
-    make_id(id);
+    migration_new_id(id);
     source = source_new(daemon, id, vm.name, request->peer);
     source->vm = vm;
     source->request = *request;

@@ -9,6 +9,8 @@
 
 #include "agent/common/journal_file.h"
 
+struct vm;
+
 /*
  * Starts a migration and returns it (owned by the daemon's list), or NULL with an error for what can be told at once: VM not found,
  * two of that name, peer unknown, a migration of that VM running. Everything later comes as events and the result.
@@ -16,6 +18,10 @@
  */
 struct migration *source_start(struct daemon *daemon, struct migrate_request *request,
                                struct error *error);
+
+/* What stands in the way of a migration of VM and can be told without asking its QEMU or the peer; false with an error. */
+bool source_may_start(struct daemon *daemon, const struct migrate_request *request,
+                      const struct vm *vm, struct error *error);
 
 /* Takes up what a journal of an earlier life says (recover.c), before anything listens: an uncommitted migration is rolled back, a paused
  * guest first of all; a committed one goes on asking the destination. */

@@ -15,8 +15,6 @@
 #define PAGE_BYTES 4096u
 /* Fewer bytes say nothing of how well they compress. */
 #define RATIO_WORTH_BYTES (256u << 10)
-/* What a pause costs besides what is measured: QMP, saving and loading device state. */
-#define DEVICE_STATE_MS 40
 /* Between QEMU and the mover: QEMU's own buffer and the socket's. */
 #define QEMU_BUFFERED_BYTES (256u << 10)
 
@@ -160,11 +158,9 @@ static uint32_t fixed_ms(const struct source *source)
 {
     uint64_t round_trip = source->peer ? peer_round_trip(source->peer) : 0;
 
-    /* The destination's flush is part of the last pass. Three syncs lie in the pause: LOADED there, COMMITTED here, COMMITTED there. */
-    return DEVICE_STATE_MS + source_verify_ms(source) +
-           (uint32_t)((3 * source->journal_sync_ns +
-                       2 * (round_trip == UINT64_MAX ? 0 : round_trip)) /
-                      1000000);
+    /* The destination's flush is part of the last pass. */
+    return source_verify_ms(source) +
+           forecast_fixed_ms(source->journal_sync_ns, round_trip == UINT64_MAX ? 0 : round_trip);
 }
 
 void source_sample_convergence(const struct source *source, struct convergence_sample *sample)

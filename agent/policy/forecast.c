@@ -7,6 +7,7 @@
 #define ROUNDS_MAX 100
 /* Bytes a millisecond that a guest may write in a burst. */
 #define BURST 2e6
+#define DEVICE_STATE_MS 40
 
 void forecast_init(struct forecast *forecast)
 {
@@ -83,6 +84,11 @@ double forecast_dirty_most(const struct forecast *forecast, double ms)
 double forecast_dirty(const struct forecast *forecast, double ms)
 {
     return sqrt(steady(forecast, ms)) * sqrt(forecast_dirty_most(forecast, ms));
+}
+
+uint32_t forecast_fixed_ms(uint64_t sync_ns, uint64_t round_trip_ns)
+{
+    return DEVICE_STATE_MS + (uint32_t)((3 * sync_ns + 2 * round_trip_ns) / 1000000);
 }
 
 static double disks_ms(const struct convergence_sample *last)

@@ -64,6 +64,9 @@ uint32_t forecast_data(const struct forecast *forecast);
 /* Milliseconds from the migration's begin to its end, if rounds go on until a pause of at most LIMIT_MS is left; FORECAST_UNKNOWN also when
  * they would not get there. */
 uint32_t forecast_total(const struct forecast *forecast, uint32_t limit_ms);
+/* What a pause costs besides data that is measured elsewhere: QMP, saving and loading device state, and three syncs of a journal (LOADED there,
+ * COMMITTED here, COMMITTED there) and two round trips, given in nanoseconds. */
+uint32_t forecast_fixed_ms(uint64_t sync_ns, uint64_t round_trip_ns);
 /* Bytes/s, the larger of what QEMU counts and what the last whole round showed. */
 double forecast_dirty_rate(const struct forecast *forecast);
 

@@ -35,6 +35,24 @@ static void a_file_that_is_there_is_not_taken_for_a_new_journal(void **state)
     assert_string_equal(error.id, "journal-unwritable");
 }
 
+/* tear_down() finds the directory empty. */
+static void one_without_a_name_is_synced_and_leaves_nothing(void **state)
+{
+    struct fixture *fixture = *state;
+    struct error error = {0};
+    struct journal *journal = journal_create_nameless(fixture->syncer, fixture->directory, &error);
+    struct asked asked = {fixture, 1, NULL};
+
+    assert_non_null(journal);
+    assert_true(journal_append(journal, "step", NULL, &error));
+    journal_sync(journal, on_synced, &asked);
+    await_syncs(fixture, 1);
+    assert_false(fixture->syncs[0].failed);
+    journal_free(journal);
+    assert_null(journal_create_nameless(fixture->syncer, "/tmp/there/is/no/such", &error));
+    assert_string_equal(error.id, "journal-unwritable");
+}
+
 /* A guest that such a journal leaves paused is to be resumed all the same. */
 static void what_cannot_be_written_can_be_held_but_takes_nothing(void **state)
 {
@@ -297,6 +315,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_journal_is_made_for_its_owner_only, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_file_that_is_there_is_not_taken_for_a_new_journal, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(one_without_a_name_is_synced_and_leaves_nothing, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_record_is_in_the_file_before_any_sync, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_sync_is_told_from_the_loop, set_up, tear_down),
