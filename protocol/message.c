@@ -78,10 +78,11 @@ struct message_rule {
     {                                                                                       \
         FIELD(prefix, key, KIND_INTEGER, "integer 0..2^63-1", need, 0, (uint64_t)INT64_MAX) \
     }
-#define BOOLEAN(prefix, key)                                        \
-    {                                                               \
-        FIELD(prefix, key, KIND_BOOLEAN, "boolean", REQUIRED, 0, 1) \
+#define BOOLEAN_IF(prefix, key, need)                           \
+    {                                                           \
+        FIELD(prefix, key, KIND_BOOLEAN, "boolean", need, 0, 1) \
     }
+#define BOOLEAN(prefix, key) BOOLEAN_IF(prefix, key, REQUIRED)
 #define ARGUMENTS(key, least, most)                                                           \
     {                                                                                         \
         FIELD("", key, KIND_ARGUMENTS, #least ".." #most " arguments", REQUIRED, least, most) \
@@ -134,6 +135,7 @@ static const struct field offer_fields[] = {
     INTEGER("", "lanes", 1, 64, REQUIRED),
     NUMBER("", "paused_limit_ms", REQUIRED),
     NUMBER("", "reconnect_timeout_ms", REQUIRED),
+    BOOLEAN_IF("", "trial", OPTIONAL),
     OBJECTS("disks", 0, 64, offer_disk_fields),
 };
 static const struct field finding_fields[] = {

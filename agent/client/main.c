@@ -24,11 +24,13 @@ static const struct command commands[] = {
      "FINGERPRINT is what `watari id` prints there.\n"
      "  --allow send       it may send VMs to this host\n"
      "  --allow receive    VMs may be sent to it (default: both)\n"},
-    {"plan", command_plan, "plan VM --to PEER [--link RATE] [what `migrate` takes]",
+    {"plan", command_plan, "plan VM --to PEER [--no-trial] [--link RATE] [what `migrate` takes]",
      "Says what a migration would meet and take, and how to run it; changes nothing",
      "Asks both hosts what would stand in the way, measures for some seconds how fast the guest writes,\n"
-     "and predicts live and quick. Options of `migrate` say which migration is meant.\n"
-     "  --link RATE  what the link is said to carry: 100Mbit, 12M\n"
+     "tries a few seconds of a migration, which is cancelled then, and predicts live and quick. Options\n"
+     "of `migrate` say which migration is meant.\n"
+     "  --no-trial   leave out the trial: nothing is sent, and the link and what compresses stay unknown\n"
+     "  --link RATE  what the link is said to carry, where that is not measured: 100Mbit, 12M\n"
      "Exit code: 0 it can be migrated, 1 something stands in the way, 2 usage or watarid not\n"
      "reachable.\n"},
     {"migrate", command_migrate,

@@ -14,6 +14,7 @@
 /* Those that `migrate` does not have are taken out of ARGV; all others say which migration is meant. */
 struct own_words {
     uint64_t link_rate;
+    bool no_trial;
 };
 
 static bool set_link(struct own_words *own, const char *text, struct error *error)
@@ -36,7 +37,9 @@ static bool take_own_words(int argc, char **argv, struct own_words *own, char **
         if (strcmp(argv[i], "--detach") == 0) {
             return error_set(error, "usage", "unknown option %s", argv[i]);
         }
-        if (strcmp(argv[i], "--link") == 0) {
+        if (strcmp(argv[i], "--no-trial") == 0) {
+            own->no_trial = true;
+        } else if (strcmp(argv[i], "--link") == 0) {
             i++;
             if (!set_link(own, i < argc ? argv[i] : NULL, error)) {
                 return false;
@@ -66,6 +69,9 @@ static enum arguments_outcome parse(int argc, char **argv, json_t **request, str
     if (outcome == ARGUMENTS_GOOD && own.link_rate) {
         json_object_set_new(arguments.request, "link_rate",
                             must_json(json_integer((json_int_t)own.link_rate)));
+    }
+    if (outcome == ARGUMENTS_GOOD && own.no_trial) {
+        json_object_set_new(arguments.request, "trial", json_false());
     }
     *request = arguments.request;
     free(kept);

@@ -91,10 +91,37 @@ static void print_disks(FILE *out, const json_t *disk)
                   units_rate(rate, bytes(disk, "write_rate")));
 }
 
+static void print_trial(FILE *out, const json_t *trial)
+{
+    char wire[UNITS_TEXT_SIZE], time[UNITS_TEXT_SIZE];
+
+    if (trial && !json_is_null(trial)) {
+        terminal_line(out,
+                      "  trial         took %s and %s on the wire; it was cancelled and removed",
+                      units_time(time, number(trial, "total_ms")),
+                      units_size(wire, bytes(trial, "wire_bytes")));
+    }
+}
+
+/* "; memory shrinks to 43 %, disks to 61 %" */
+static void ratio_text(char *text, size_t size, const json_t *link)
+{
+    bool memory = !is_null(link, "memory_ratio"), disk = !is_null(link, "disk_ratio");
+
+    *text = '\0';
+    if (memory && disk) {
+        snprintf(text, size, "; memory shrinks to %.0f %%, disks to %.0f %%",
+                 100 * number(link, "memory_ratio"), 100 * number(link, "disk_ratio"));
+    } else if (memory || disk) {
+        snprintf(text, size, "; %s to %.0f %%", memory ? "memory shrinks" : "disks shrink",
+                 100 * number(link, memory ? "memory_ratio" : "disk_ratio"));
+    }
+}
+
 static void print_link(FILE *out, const json_t *measured)
 {
     const json_t *link = json_object_get(measured, "link");
-    char rate[UNITS_TEXT_SIZE], time[UNITS_TEXT_SIZE] = "not known";
+    char rate[UNITS_TEXT_SIZE], time[UNITS_TEXT_SIZE] = "not known", ratios[96];
 
     if (!is_null(link, "round_trip_us")) {
         units_time(time, number(link, "round_trip_us") / 1000);
@@ -102,8 +129,9 @@ static void print_link(FILE *out, const json_t *measured)
     if (is_null(link, "rate")) {
         terminal_line(out, "  link          what it carries is not known; round trip %s", time);
     } else {
-        terminal_line(out, "  link          %s (%s); round trip %s",
-                      units_rate(rate, bytes(link, "rate")), word(link, "how"), time);
+        ratio_text(ratios, sizeof ratios, link);
+        terminal_line(out, "  link          %s (%s), round trip %s%s",
+                      units_rate(rate, bytes(link, "rate")), word(link, "how"), time, ratios);
     }
     if (!is_null(measured, "sync_us")) {
         terminal_line(out, "  journal       a sync takes %s here",
@@ -180,6 +208,7 @@ void plan_text_print(FILE *out, const json_t *plan)
     }
     print_memory(out, json_object_get(measured, "memory"));
     print_disks(out, json_object_get(measured, "disk"));
+    print_trial(out, json_object_get(plan, "trial"));
     print_link(out, measured);
     print_predictions(out, plan);
 }

@@ -54,8 +54,9 @@
  *   plan-step  text: what it does now
  *   plan       schema (1), peer, migratable (bool: no finding is a blocker),
  *              findings[{side ("source", "destination"), level ("blocker", "warning", "note"), id, text}],
- *              measured{memory{bytes,used,dirty[{ms,bytes}]}, disk{bytes,allocated,write_rate},
- *              link{rate,how,round_trip_us}, sync_us},
+ *              measured{memory{bytes,used,dirty[{ms,bytes}]}, disk{bytes,allocated,write_rate,flush_us},
+ *              link{rate,how ("trial", "given"),round_trip_us,disk_rate,memory_ratio,disk_ratio}, sync_us},
+ *              RATIO being bytes on the wire for each byte; trial{total_ms,wire_bytes,disk_bytes,memory_bytes}, what that cost,
  *              predicted{live,throttled,quick}, each {ends (bool),total_ms,downtime_ms,rounds,wire_bytes} or null;
  *              THROTTLED is live with all of max_throttle in force. Where it does not end, downtime_ms is the shortest pause
  *              there would be. confidence{word ("none", "low", "fair", "good"),reason},

@@ -237,7 +237,7 @@ static json_t *describe_all(struct daemon *daemon)
     }
     TAILQ_FOREACH(migration, &daemon->migrations, link)
     {
-        if (migration->result) {
+        if (migration->result && !migration->trial) {
             append_described(list, migration);
         }
     }

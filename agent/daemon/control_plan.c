@@ -42,11 +42,17 @@ static void on_gone(void *context)
 static bool parse(const json_t *arguments, struct plan_request *out, struct error *error)
 {
     json_t *rest = must_json(json_copy((json_t *)arguments));
+    const json_t *trial = json_object_get(arguments, "trial");
     int64_t link_rate = 0;
     bool good = control_argument_integer(arguments, "link_rate", 0, INT64_MAX, &link_rate, error);
 
     json_object_del(rest, "link_rate");
+    json_object_del(rest, "trial");
+    if (good && trial && !json_is_boolean(trial)) {
+        good = error_set(error, "invalid-argument", "\"trial\" must be true or false");
+    }
     good = good && control_migrate_parse(rest, &out->migrate, error);
+    out->trial = !trial || json_is_true(trial);
     out->link_rate = (uint64_t)link_rate;
     json_decref(rest);
     return good;

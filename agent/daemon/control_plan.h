@@ -2,6 +2,7 @@
  * Private to control*.c: the command "plan": its arguments, and the plan's events to the client. Those of "migrate" (control_migrate.h) say
  * which migration is meant; besides,
  *
+ *   trial       boolean, default true: measure the link with a few seconds of a migration
  *   link_rate   bytes/s that the link is said to carry; 0 or absent: not said
  */
 #ifndef WATARI_DAEMON_CONTROL_PLAN_H

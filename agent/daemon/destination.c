@@ -173,6 +173,21 @@ struct destination *destination_new(struct daemon *daemon, const char *id, const
     return destination;
 }
 
+void destination_is_trial(struct destination *destination)
+{
+    const struct config *config = &destination->migration.daemon->config;
+
+    destination->migration.trial = true;
+    free(destination->vm_dir);
+    free(destination->qmp_path);
+    free(destination->log_path);
+    /* No VM has such a name: see destination_may_offer(). */
+    destination->vm_dir =
+        must_format("%s/vms/.trial-%s", config->run_dir, destination->migration.id);
+    destination->qmp_path = must_format("%s/private/watari-qmp.sock", destination->vm_dir);
+    destination->log_path = must_format("%s/qemu.log", destination->vm_dir);
+}
+
 void destination_send(struct destination *destination, const char *type, json_t *members)
 {
     json_t *object =
@@ -215,7 +230,11 @@ void destination_finish(struct destination *destination, const char *result)
     undo_free(destination->undo);
     destination->undo = NULL;
     destination_let_go(destination);
-    journal_free(destination->journal);
+    if (destination->migration.trial && json_array_size(destination->left) == 0) {
+        journal_discard(destination->journal);
+    } else {
+        journal_free(destination->journal);
+    }
     destination->journal = NULL;
     peer_free(destination->peer);
     destination->peer = NULL;
@@ -233,11 +252,11 @@ static void abandoned(struct destination *destination)
                          must_json(json_pack("{ss,so}", "error", destination->error.id, "text",
                                              must_json(message_text(destination->error.text)))));
     }
-    destination_finish(destination,
-                       destination->cancelled || strcmp(destination->error.id, "cancelled") == 0
-                           ? "cancelled"
-                       : destination->accepted ? "failed"
-                                               : "refused");
+    destination_finish(destination, destination->cancelled || destination->migration.trial ||
+                                            strcmp(destination->error.id, "cancelled") == 0
+                                        ? "cancelled"
+                                    : destination->accepted ? "failed"
+                                                            : "refused");
 }
 
 /* "aborted" waits: a source that knows keeps nothing of this migration, and a reboot here would offer the copy again. */
@@ -442,7 +461,7 @@ static void on_lost(struct peer *peer, const struct error *error, void *context)
 
     peer_free(destination->peer);
     destination->peer = NULL;
-    if (destination->accepted &&
+    if (destination->accepted && !destination->migration.trial &&
         (destination->mover || destination->mover_lost.id[0] || destination->replacing)) {
         destination_link_lost(destination, &copy);
         return;
@@ -548,6 +567,9 @@ static void take_offer(struct visitor *visitor, json_t *offer)
     destination->migration.mode =
         strcmp(json_string_value(json_object_get(offer, "mode")), "quick") == 0 ? MIGRATION_QUICK
                                                                                 : MIGRATION_LIVE;
+    if (json_is_true(json_object_get(offer, "trial"))) {
+        destination_is_trial(destination);
+    }
     destination_bind(destination, peer);
     migration_register(&destination->migration);
     destination_prepare_begin(destination);

@@ -209,7 +209,7 @@ static void journal_prepared(struct destination *destination)
             sockets, must_json(json_pack("[ss]", destination->launch.sockets[i].private_path,
                                          destination->launch.sockets[i].public_path)));
     }
-    if (!write_launch(destination, &error) ||
+    if ((!destination->migration.trial && !write_launch(destination, &error)) ||
         !journal_append(
             destination->journal, "prepared",
             must_json(json_pack("{si,so}", "pid", (int)destination->pid, "sockets", sockets)),
@@ -484,11 +484,12 @@ static json_t *begin_record(const struct destination *destination)
     for (size_t i = 0; i < destination->disk_count; i++) {
         json_array_append_new(files, must_json(json_string(destination->disks[i].path)));
     }
-    return must_json(json_pack("{ss,sI,ss,ss,ss,ss,ss,so}", "side", "destination", "began_s",
+    return must_json(json_pack("{ss,sI,ss,ss,ss,ss,ss,sb,so}", "side", "destination", "began_s",
                                (json_int_t)migration_begins(destination->migration.daemon),
                                "migration", destination->migration.id, "vm",
                                destination->migration.vm, "peer", destination->migration.peer,
-                               "qmp", destination->qmp_path, "boot_id", boot_id, "disks", files));
+                               "qmp", destination->qmp_path, "boot_id", boot_id, "trial",
+                               destination->migration.trial, "disks", files));
 }
 
 void destination_prepare_begin(struct destination *destination)

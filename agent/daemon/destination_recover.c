@@ -179,8 +179,14 @@ void destination_recover(struct daemon *daemon, const char *path,
     const json_t *begin_record = journal_content_last(content, "begin");
     const struct handoff_destination_journal journal =
         handoff_destination_records(content->records);
+    bool trial = json_is_true(json_object_get(begin_record, "trial"));
     struct destination *destination;
 
+    if (journal.abandoned && trial) {
+        journal_discard(journal_reopen(daemon->syncer, path, content->good_length,
+                                       json_array_size(content->records)));
+        return;
+    }
     if (journal.abandoned || journal.done || !journal.begun) {
         return;
     }
@@ -188,6 +194,9 @@ void destination_recover(struct daemon *daemon, const char *path,
                                   text_of(begin_record, "vm"), text_of(begin_record, "peer"));
     destination->journal = journal_reopen(daemon->syncer, path, content->good_length,
                                           json_array_size(content->records));
+    if (trial) {
+        destination_is_trial(destination);
+    }
     migration_register(&destination->migration);
     destination->undo = undo_new(daemon->base, destination->journal);
     undo_restore(destination->undo, content);

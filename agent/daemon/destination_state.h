@@ -121,6 +121,8 @@ static inline struct destination *destination_of(struct migration *migration)
 /* --- destination.c --- */
 struct destination *destination_new(struct daemon *daemon, const char *id, const char *vm,
                                     const char *peer);
+/* It is the trial of a plan: never loaded, and nothing that an earlier VM of that name left here is touched. Before anything is made. */
+void destination_is_trial(struct destination *destination);
 void destination_fail(struct destination *destination, const struct error *error);
 void destination_fail_text(struct destination *destination, const char *id, const char *text, ...)
     __attribute__((format(printf, 3, 4)));

@@ -514,6 +514,14 @@ void journal_free(struct journal *journal)
     free(journal);
 }
 
+void journal_discard(struct journal *journal)
+{
+    if (journal && unlink(journal->path) < 0 && errno != ENOENT) {
+        log_warning("journal %s could not be removed: %s", journal->path, strerror(errno));
+    }
+    journal_free(journal);
+}
+
 /* --- writing --- */
 
 static void remember_unsynced(struct journal *journal, const char *line, size_t length)

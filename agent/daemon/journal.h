@@ -39,6 +39,8 @@ struct journal *journal_reopen(struct journal_syncer *syncer, const char *path, 
                                size_t records);
 /* Callbacks still due are not called. NULL is fine. When the migration has ended, what was reserved behind the records is given back. */
 void journal_free(struct journal *journal);
+/* The same, and removes the file: of what has ended, left nothing behind, and nobody will ask about. NULL is fine. */
+void journal_discard(struct journal *journal);
 
 /*
  * Appends {"record":RECORD, ...MEMBERS} (MEMBERS stolen, may be NULL). False with an error when it could not be written whole; it is then not

@@ -27,6 +27,20 @@ void migrate_request_clear(struct migrate_request *request)
     memset(request, 0, sizeof *request);
 }
 
+struct migrate_request migrate_request_copy(const struct migrate_request *request)
+{
+    struct migrate_request copy = *request;
+
+    copy.vm = must_copy(request->vm);
+    copy.peer = must_copy(request->peer);
+    copy.disks = must_alloc((request->disk_count + 1) * sizeof *copy.disks);
+    for (size_t i = 0; i < request->disk_count; i++) {
+        copy.disks[i].device = must_copy(request->disks[i].device);
+        copy.disks[i].target = must_copy(request->disks[i].target);
+    }
+    return copy;
+}
+
 void migration_init(struct migration *migration, struct daemon *daemon, enum migration_side side,
                     const char *id, const char *vm, const char *peer)
 {
@@ -141,7 +155,8 @@ json_t *migration_describe(const struct migration *migration)
     json_t *object = must_json(json_pack(
         "{ss,ss,ss,ss,ss,ss,so,sI}", "id", migration->id, "side",
         migration->side == MIGRATION_SOURCE ? "source" : "destination", "vm", migration->vm, "peer",
-        migration->peer, "mode", modes[migration->mode], "phase", migration->phase, "text",
+        migration->peer, "mode", migration->trial ? "trial" : modes[migration->mode], "phase",
+        migration->phase, "text",
         must_json(message_text(migration->phase_text ? migration->phase_text : "")), "elapsed_ms",
         (json_int_t)(clock_boottime_ms() - migration->started_ms)));
 

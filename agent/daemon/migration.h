@@ -45,6 +45,7 @@ struct migrate_request {
     bool compress_auto;
     int32_t level;  /* when not auto: zstd level, or ORDER_LEVEL_OFF of agent/mover/orders.h */
     bool verify;    /* the disks are compared before the commit */
+    bool trial;     /* of a plan: cancelled by itself, source_trial.c */
     uint32_t lanes; /* 0: min(cores, 8), at least 2 */
     struct migrate_disk {
         char *device; /* as `watari list` names it */
@@ -53,6 +54,8 @@ struct migrate_request {
     size_t disk_count;
 };
 void migrate_request_clear(struct migrate_request *request);
+/* The caller's, with strings of its own. */
+struct migrate_request migrate_request_copy(const struct migrate_request *request);
 
 enum resolve_decision { RESOLVE_RUN_HERE, RESOLVE_GIVE_UP };
 
@@ -91,6 +94,7 @@ struct migration {
     const char *phase;   /* a word of policy/phase.h */
     char *phase_text;    /* the sentence that came with it */
     uint64_t started_ms; /* CLOCK_BOOTTIME */
+    bool trial;          /* of a plan: not worth a word when it has ended */
     bool
         decided; /* the VM belongs here for good; only the other side's acknowledgement is awaited */
     json_t *result; /* the result object of DESIGN §10; NULL while it runs */

@@ -88,10 +88,11 @@ json_t *offer_build(const struct vm *vm, const struct inspection *inspection,
     snprintf(version, sizeof version, "%d.%d.%d", qemu_version / 10000, qemu_version / 100 % 100,
              qemu_version % 100);
     return must_json(json_pack(
-        "{ss,ss,ss,ss,sI,sI,so,si,sI,sI,so}", "vm", vm->name, "mode",
+        "{ss,ss,ss,ss,sI,sI,so,si,sI,sI,sb,so}", "vm", vm->name, "mode",
         request->mode == MIGRATION_QUICK ? "quick" : "live", "machine", inspection->machine,
         "qemu_version", version, "ram_bytes", (json_int_t)inspection->memory_bytes,
         "page_cache_bytes", (json_int_t)page_cache_bytes, "launch", launch, "lanes", (int)lanes,
         "paused_limit_ms", (json_int_t)request->max_quick_downtime_ms, "reconnect_timeout_ms",
-        (json_int_t)request->reconnect_timeout_ms, "disks", offered_disks(inspection, request)));
+        (json_int_t)request->reconnect_timeout_ms, "trial", request->trial, "disks",
+        offered_disks(inspection, request)));
 }

@@ -8,6 +8,7 @@
 #include "qmp.h"
 #include "source.h"
 
+#include "agent/common/log.h"
 #include "agent/common/must.h"
 #include "agent/common/process.h"
 #include "agent/policy/page_budget.h"
@@ -70,11 +71,26 @@ static void let_go_of_qemu(struct planning *planning)
     planning->qmp = NULL;
 }
 
+/* It rolls back by itself; nobody waits for that. */
+static void end_trial(struct planning *planning)
+{
+    struct error error;
+
+    if (planning->trial) {
+        migration_unwatch(&planning->watcher);
+        if (!planning->trial->ops->cancel(planning->trial, &error)) {
+            log_warning("%s", error.text);
+        }
+        planning->trial = NULL;
+    }
+}
+
 void plan_cancel(struct planning *planning)
 {
     if (!planning) {
         return;
     }
+    end_trial(planning);
     let_go_of_qemu(planning);
     peer_free(planning->peer);
     journal_free(planning->journal);
@@ -83,6 +99,7 @@ void plan_cancel(struct planning *planning)
     vm_clear(&planning->vm);
     migrate_request_clear(&planning->request.migrate);
     json_decref(planning->findings);
+    json_decref(planning->shown);
     free(planning);
 }
 
@@ -90,9 +107,6 @@ static void finish(struct planning *planning)
 {
     json_t *report;
 
-    if (planning->peer) {
-        planning->round_trip_ns = peer_round_trip(planning->peer);
-    }
     report = plan_report(planning);
     planning->handlers.done(report, planning->context);
     json_decref(report);
@@ -133,6 +147,58 @@ static uint64_t memory_used(const struct planning *planning)
     return used > 0 && used < all ? used : all;
 }
 
+/* --- the trial --- */
+
+static void on_trial_event(const json_t *event, bool last, void *context)
+{
+    struct planning *planning = context;
+    const char *reason = json_string_value(json_object_get(event, "reason"));
+    const json_t *error = json_object_get(event, "error");
+
+    if (!last) {
+        return;
+    }
+    planning->trial = NULL;
+    if (reason && strcmp(reason, SOURCE_TRIAL_OVER) == 0) {
+        planning->shown = json_deep_copy(event);
+    } else {
+        find(planning, "source", reason && strcmp(reason, "cancelled") == 0 ? "warning" : "blocker",
+             reason ? reason : "trial", json_string_value(json_object_get(error, "text")));
+    }
+    finish(planning);
+}
+
+/* As the migration that is meant, but nothing may hold it up or slow the guest down. */
+static struct migrate_request trial_request(const struct planning *planning)
+{
+    struct migrate_request request = migrate_request_copy(&planning->request.migrate);
+
+    free(request.vm);
+    request.vm = must_format("%d", (int)planning->vm.pid);
+    request.trial = true;
+    request.mode = MIGRATION_LIVE;
+    request.verify = false;
+    request.deadline_ms = request.max_throttle = request.reconnect_timeout_ms = 0;
+    return request;
+}
+
+static void try_it(struct planning *planning)
+{
+    struct migrate_request request = trial_request(planning);
+    struct error error;
+
+    tell_step(planning, "a trial: a few seconds of a migration, which is cancelled then");
+    planning->trial = source_start(planning->daemon, &request, &error);
+    if (!planning->trial) {
+        find_blocker(planning, "source", &error);
+        finish(planning);
+        return;
+    }
+    planning->watcher.callback = on_trial_event;
+    planning->watcher.context = planning;
+    migration_watch(planning->trial, &planning->watcher);
+}
+
 static void on_paced(const struct guest_pace_result *result, void *context)
 {
     struct planning *planning = context;
@@ -145,7 +211,16 @@ static void on_paced(const struct guest_pace_result *result, void *context)
              result->error.id, result->error.text);
     }
     planning->memory_used = memory_used(planning);
-    finish(planning);
+    planning->round_trip_ns = peer_round_trip(planning->peer);
+    /* The trial has connections of its own, and QEMU takes one client at a time. */
+    peer_free(planning->peer);
+    planning->peer = NULL;
+    let_go_of_qemu(planning);
+    if (planning->request.trial && !planning->blocked) {
+        try_it(planning);
+    } else {
+        finish(planning);
+    }
 }
 
 static void measure(struct planning *planning)

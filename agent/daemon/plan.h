@@ -3,6 +3,8 @@
  *
  *   findings   the checks of a migration: the source's (inspect.h), and the destination's, who is asked (preflight, protocol/SPEC.md §4.2)
  *   measures   how fast the guest writes (guest_pace.h), how long a journal's sync takes here, the round trip
+ *   trial      unless it is left out: a migration that is cancelled after some seconds (source_trial.c) shows what the link carries, how well
+ *              memory and disks shrink, and what only the destination's QEMU can object to
  *   plan       what agent/policy/plan.h makes of it
  *
  * With a blocker among the findings nothing is measured. Ends by itself; the client that asked may leave at any time, and that ends it.
@@ -17,7 +19,8 @@ struct planning;
 
 struct plan_request {
     struct migrate_request migrate; /* the migration that is meant */
-    uint64_t link_rate;             /* bytes/s that the link is said to carry; 0: not said */
+    bool trial;
+    uint64_t link_rate; /* bytes/s that the link is said to carry; 0: not said */
 };
 
 /*

@@ -14,7 +14,9 @@
 
 /* What nobody has measured yet: making disks and starting a QEMU over there, and what a disk pass costs besides its data. */
 #define PREPARE_MS 1000
-#define PASS_MS 50
+#define PASS_MS 30
+/* Its exports and bitmaps are made over QMP; with the destination it needs these. */
+#define PASS_ROUND_TRIPS 4
 
 /* --- the command --- */
 
@@ -170,43 +172,128 @@ static json_t *memory_object(const struct planning *planning)
                                "dirty", dirty_list(&planning->written)));
 }
 
-static json_t *disk_object(const struct planning *planning)
+static const json_t *shown_of(const struct planning *planning, const char *what)
 {
-    return must_json(
-        json_pack("{sI,sI,so}", "bytes", (json_int_t)disk_bytes(planning, false), "allocated",
-                  (json_int_t)disk_bytes(planning, true), "write_rate",
-                  number_or_null(planning->is_paced, planning->written.disk_write_rate)));
+    return json_object_get(json_object_get(planning->shown, "trial"), what);
 }
 
-static json_t *link_object(const struct planning *planning)
+/* 0 where it is null, or there was no trial. */
+static uint64_t shown_integer(const json_t *object, const char *name)
 {
-    bool timed = planning->round_trip_ns != UINT64_MAX;
+    return (uint64_t)json_integer_value(json_object_get(object, name));
+}
 
-    return must_json(
-        json_pack("{so,ss?,so}", "rate",
-                  number_or_null(planning->request.link_rate > 0, planning->request.link_rate),
-                  "how", planning->request.link_rate > 0 ? "given" : NULL, "round_trip_us",
-                  number_or_null(timed, timed ? planning->round_trip_ns / 1000 : 0)));
+/* The trial counts each block once. */
+static uint64_t disk_write_rate(const struct planning *planning)
+{
+    const json_t *disk = shown_of(planning, "disk");
+
+    return json_is_integer(json_object_get(disk, "write_rate")) ? shown_integer(disk, "write_rate")
+                                                                : planning->written.disk_write_rate;
+}
+
+static uint64_t link_rate(const struct planning *planning)
+{
+    uint64_t memory = shown_integer(shown_of(planning, "memory"), "link_rate");
+    uint64_t disk = shown_integer(shown_of(planning, "disk"), "link_rate");
+
+    return memory ? memory : disk ? disk : planning->request.link_rate;
+}
+
+/* What the trial has seen of memory counts as it was, the rest as far as QEMU has touched it. */
+static uint64_t first_round(const struct planning *planning)
+{
+    const json_t *memory = shown_of(planning, "memory");
+    uint64_t all = planning->inspection.memory_bytes, seen = shown_integer(memory, "seen");
+    uint64_t unseen = seen < all ? all - seen : 0;
+    uint64_t bytes = shown_integer(memory, "bytes") +
+                     (unseen < planning->memory_used ? unseen : planning->memory_used);
+
+    return bytes < planning->memory_used ? bytes : planning->memory_used;
 }
 
 static struct plan_measures measures_of(const struct planning *planning)
 {
+    const json_t *disk = shown_of(planning, "disk"), *memory = shown_of(planning, "memory");
+    uint64_t disk_link_rate = shown_integer(disk, "link_rate");
+    uint64_t memory_link_rate = shown_integer(memory, "link_rate");
+    uint64_t round_trip_ns = planning->round_trip_ns == UINT64_MAX ? 0 : planning->round_trip_ns;
     struct plan_measures measures = {
         .memory_bytes = planning->inspection.memory_bytes,
-        .first_round = planning->memory_used,
+        .first_round = first_round(planning),
         .dirty_count = planning->written.dirty_count,
         .disk_bytes = disk_bytes(planning, true),
-        .disk_write_rate = planning->written.disk_write_rate,
-        .link_rate = planning->request.link_rate,
-        .link_given = planning->request.link_rate > 0,
+        .disk_write_rate = disk_write_rate(planning),
+        .link_rate = link_rate(planning),
+        .disk_link_rate = disk_link_rate,
+        .link_given = disk_link_rate == 0 && memory_link_rate == 0,
+        .memory_ratio = json_number_value(json_object_get(memory, "ratio")),
+        .disk_ratio = json_number_value(json_object_get(disk, "ratio")),
         .prepare_ms = PREPARE_MS,
-        .pass_ms = PASS_MS,
-        .fixed_ms = forecast_fixed_ms(
-            planning->sync_ns, planning->round_trip_ns == UINT64_MAX ? 0 : planning->round_trip_ns),
+        .fixed_ms = forecast_fixed_ms(planning->sync_ns, round_trip_ns),
     };
 
+    if (planning->shown) {
+        measures.prepare_ms =
+            (uint32_t)shown_integer(json_object_get(planning->shown, "trial"), "prepare_ms");
+        measures.link_busy_ms =
+            (uint32_t)(shown_integer(json_object_get(planning->shown, "trial"), "disk_ms") +
+                       shown_integer(memory, "ms"));
+    }
+    measures.pass_ms = (uint32_t)(PASS_MS + shown_integer(disk, "flush_us") / 1000 +
+                                  PASS_ROUND_TRIPS * round_trip_ns / 1000000);
     memcpy(measures.dirty, planning->written.dirty, sizeof measures.dirty);
     return measures;
+}
+
+static json_t *disk_object(const struct planning *planning)
+{
+    const json_t *disk = shown_of(planning, "disk");
+    json_t *object =
+        must_json(json_pack("{sI,sI,so}", "bytes", (json_int_t)disk_bytes(planning, false),
+                            "allocated", (json_int_t)disk_bytes(planning, true), "write_rate",
+                            number_or_null(planning->is_paced, disk_write_rate(planning))));
+
+    json_object_set_new(
+        object, "flush_us",
+        number_or_null(shown_integer(disk, "flush_us") > 0, shown_integer(disk, "flush_us")));
+    return object;
+}
+
+static json_t *copy_or_null(const json_t *value)
+{
+    return value ? must_json(json_deep_copy(value)) : json_null();
+}
+
+static json_t *link_object(const struct planning *planning)
+{
+    const json_t *disk = shown_of(planning, "disk"), *memory = shown_of(planning, "memory");
+    bool timed = planning->round_trip_ns != UINT64_MAX;
+    bool tried = shown_integer(memory, "link_rate") || shown_integer(disk, "link_rate");
+    uint64_t rate = link_rate(planning);
+
+    return must_json(json_pack(
+        "{so,ss?,so,so,so,so}", "rate", number_or_null(rate > 0, rate), "how",
+        tried  ? "trial"
+        : rate ? "given"
+               : NULL,
+        "round_trip_us", number_or_null(timed, timed ? planning->round_trip_ns / 1000 : 0),
+        "disk_rate", copy_or_null(json_object_get(disk, "link_rate")), "memory_ratio",
+        copy_or_null(json_object_get(memory, "ratio")), "disk_ratio",
+        copy_or_null(json_object_get(disk, "ratio"))));
+}
+
+/* What it cost. */
+static json_t *trial_object(const struct planning *planning)
+{
+    if (!planning->shown) {
+        return json_null();
+    }
+    return must_json(json_pack("{sO,sO,sO,sO}", "total_ms",
+                               json_object_get(planning->shown, "total_ms"), "wire_bytes",
+                               json_object_get(planning->shown, "wire_bytes"), "disk_bytes",
+                               json_object_get(shown_of(planning, "disk"), "bytes"), "memory_bytes",
+                               json_object_get(shown_of(planning, "memory"), "bytes")));
 }
 
 static struct plan_limits limits_of(const struct migrate_request *request)
@@ -260,13 +347,13 @@ static void add_prediction(const struct planning *planning, json_t *report)
 json_t *plan_report(const struct planning *planning)
 {
     json_t *report = must_json(json_pack(
-        "{ss,si,ss,ss,sb,sO,s{so,so,so,so},sn,sn,sn}", "event", "plan", "schema", 1, "vm",
+        "{ss,si,ss,ss,sb,sO,s{so,so,so,so},so,sn,sn,sn}", "event", "plan", "schema", 1, "vm",
         planning->vm.name, "peer", planning->request.migrate.peer, "migratable", !planning->blocked,
         "findings", planning->findings, "measured", "memory",
         planning->is_inspected ? memory_object(planning) : json_null(), "disk",
         planning->is_inspected ? disk_object(planning) : json_null(), "link", link_object(planning),
-        "sync_us", number_or_null(planning->sync_ns > 0, planning->sync_ns / 1000), "predicted",
-        "confidence", "recommendation"));
+        "sync_us", number_or_null(planning->sync_ns > 0, planning->sync_ns / 1000), "trial",
+        trial_object(planning), "predicted", "confidence", "recommendation"));
 
     if (!planning->blocked && planning->is_paced) {
         add_prediction(planning, report);

@@ -31,6 +31,8 @@ struct planning {
     bool no_peer; /* there is none that could be asked */
     struct guest_pace *pace;
     struct journal *journal;
+    struct migration *trial; /* under way */
+    struct migration_watcher watcher;
     json_t *findings; /* {"side","level","id","text"} */
     bool blocked;     /* there is a blocker among them */
 
@@ -38,6 +40,7 @@ struct planning {
     bool is_inspected, is_paced;
     struct guest_pace_result written;
     uint64_t memory_used;   /* bytes of the guest's memory that its QEMU has touched, at most */
+    json_t *shown;          /* the trial's result; NULL: there was none, or it failed */
     uint64_t sync_ns;       /* 0: not known */
     uint64_t round_trip_ns; /* UINT64_MAX: not known */
 };

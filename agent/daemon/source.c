@@ -253,10 +253,11 @@ void source_hang_up(struct source *source)
 
 /* --- failing --- */
 
-/* A destination that may have everything keeps it until it is told; see farewell.h. */
+/* A destination that may have everything keeps it until it is told; see farewell.h. That of a trial never has. */
 static bool owes_abort(const struct source *source)
 {
-    return source->accepted && source->memory_begun && !source->peer_acknowledged;
+    return source->accepted && source->memory_begun && !source->peer_acknowledged &&
+           !source->request.trial;
 }
 
 void source_tidy_end(struct source *source)
@@ -449,7 +450,10 @@ void source_finish(struct source *source)
                         NULL, &error)) {
         log_warning("%s", error.text);
     }
-    if (source->journal && (source->failing ? owes_abort(source) : !source->peer_acknowledged)) {
+    if (source->request.trial && json_array_size(source->left) == 0) {
+        journal_discard(source->journal);
+    } else if (source->journal &&
+               (source->failing ? owes_abort(source) : !source->peer_acknowledged)) {
         farewell_begin(source->migration.daemon, source->migration.peer, source->migration.id,
                        source->failing ? FAREWELL_ABORT : FAREWELL_DONE, source->journal);
     } else {
@@ -631,6 +635,7 @@ struct migration *source_start(struct daemon *daemon, struct migrate_request *re
     source->request = *request;
     memset(request, 0, sizeof *request);
     source->migration.mode = source->request.mode;
+    source->migration.trial = source->request.trial;
     source->process = process_watch_new(daemon->base, source->vm.pid, source->vm.start_time,
                                         source_on_qemu_end, source, error);
     if (!source->process) {

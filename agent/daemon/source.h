@@ -19,6 +19,9 @@ struct vm;
 struct migration *source_start(struct daemon *daemon, struct migrate_request *request,
                                struct error *error);
 
+/* The reason of a trial's result (migrate_request.trial) when it went as it should: then that has a member "trial" (source_trial.c). */
+#define SOURCE_TRIAL_OVER "trial-over"
+
 /* What stands in the way of a migration of VM and can be told without asking its QEMU or the peer; false with an error. */
 bool source_may_start(struct daemon *daemon, const struct migrate_request *request,
                       const struct vm *vm, struct error *error);

@@ -153,6 +153,7 @@ void source_bulk_begin(struct source *source)
     }
     source->bulk_bytes = allocated;
     source->bulk_began_ns = clock_monotonic_ns();
+    source->trial.prepare_ms = clock_boottime_ms() - source->migration.started_ms;
     limits = source_convergence_limits(source);
     convergence_init(&source->convergence, &limits);
     migration_phase(&source->migration, PHASE_BULK, "%zu disk%s, %.0f MiB allocated",

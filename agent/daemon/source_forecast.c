@@ -133,6 +133,11 @@ static double link_rate(const struct source *source)
     return all < latest ? all : latest;
 }
 
+uint64_t source_link_rate(const struct source *source)
+{
+    return (uint64_t)link_rate(source);
+}
+
 static uint64_t payload_rate(const struct source *source, double ratio)
 {
     double rate = link_rate(source);

@@ -117,7 +117,8 @@ void source_end_lane_dials(struct source *source)
 
 bool source_suspend(struct source *source, const struct error *why)
 {
-    bool can = source->mover && (source->bulk_started || source->replacing) && !source->failing &&
+    bool can = source->mover && !source->request.trial &&
+               (source->bulk_started || source->replacing) && !source->failing &&
                handoff_source_can_roll_back(&source->handoff) && !source->qmp_lost;
 
     if (!can) {

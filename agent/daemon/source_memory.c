@@ -180,6 +180,11 @@ void source_memory_ready(struct source *source)
         source_fail(source, &error);
         return;
     }
+    if (source->request.trial && !source_trial_bound_stream(source, pair[0])) {
+        close(pair[0]);
+        close(pair[1]);
+        return;
+    }
     source->batch = batch_new(source->qmp, source->undo);
     set_capabilities(source, source->batch);
     set_parameters(source, source->batch);
@@ -342,7 +347,12 @@ static void on_nodes(json_t *value, const struct error *error, void *context)
         return;
     }
     source_note_dirty(source, value);
-    if (!source->switching && !source->failing && source->memory_started) {
+    if (source->switching || source->failing || !source->memory_started) {
+        return;
+    }
+    if (source->request.trial) {
+        source_trial_memory_tick(source);
+    } else {
         decide(source);
     }
 }
@@ -584,7 +594,10 @@ static void on_migration_status(struct source *source, const char *status)
     }
     if (strcmp(status, "pre-switchover") == 0) {
         source->pre_switchover = true;
-        if (!source->switching) {
+        if (source->request.trial) {
+            source_fail_text(source, "unasked-pause",
+                             "QEMU paused the guest by itself in the trial of a plan");
+        } else if (!source->switching) {
             unasked_pause(source);
         } else {
             continue_if_ready(source);

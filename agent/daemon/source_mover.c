@@ -182,7 +182,8 @@ void source_mover_lost(struct source *source, const struct error *why)
                          why->text);
         return;
     }
-    if (source->handoff.state != SOURCE_OPEN || !source->accepted || source->qmp_lost) {
+    if (source->handoff.state != SOURCE_OPEN || !source->accepted || source->qmp_lost ||
+        source->request.trial) {
         source_fail(source, why);
         return;
     }

@@ -176,7 +176,14 @@ static void on_dirty_known(json_t *value, const struct error *error, void *conte
 void source_disk_tick(struct source *source)
 {
     if (!source->bulk_started || source->memory_begun || source->memory_ending ||
-        !disks_in_time(source) || source->asking || source_pass_running(source)) {
+        !disks_in_time(source) || source->asking) {
+        return;
+    }
+    if (source->request.trial) {
+        source_trial_disk_tick(source);
+        return;
+    }
+    if (source_pass_running(source)) {
         return;
     }
     if (strcmp(source->migration.phase, PHASE_BULK) == 0) {

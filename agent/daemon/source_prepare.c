@@ -109,12 +109,13 @@ static json_t *begin_record(const struct source *source)
                                                          "mark", source->disks[i].mark)));
     }
     return must_json(json_pack(
-        "{ss,sI,ss,ss,ss,ss,ss,si,sI,ss,sI,so}", "side", "source", "began_s",
+        "{ss,sI,ss,ss,ss,ss,ss,si,sI,ss,sI,sb,so}", "side", "source", "began_s",
         (json_int_t)migration_begins(source->migration.daemon), "migration", source->migration.id,
         "vm", source->migration.vm, "peer", source->migration.peer, "qmp", source->vm.qmp_path,
         "mode", source->request.mode == MIGRATION_QUICK ? "quick" : "live", "pid",
         (int)source->vm.pid, "start_time", (json_int_t)source->vm.start_time, "boot_id", boot_id,
-        "reconnect_timeout_ms", (json_int_t)source->request.reconnect_timeout_ms, "disks", disks));
+        "reconnect_timeout_ms", (json_int_t)source->request.reconnect_timeout_ms, "trial",
+        source->request.trial, "disks", disks));
 }
 
 void source_prepare_begin(struct source *source)
@@ -149,6 +150,9 @@ static void on_report(const struct report *report, void *context)
     case REPORT_SAMPLE:
         source_take_sample(source, &report->sample);
         source_note_link(source);
+        if (source->request.trial) {
+            source_trial_note(source);
+        }
         return;
     case REPORT_FAILED:
         source_fail_text(source, report->failure.id, "the mover of this host failed: %s",

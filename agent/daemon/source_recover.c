@@ -240,6 +240,7 @@ static struct source *restore(struct daemon *daemon, const char *path,
     source->migration.mode =
         strcmp(text_of(begin, "mode"), "quick") == 0 ? MIGRATION_QUICK : MIGRATION_LIVE;
     source->request.mode = source->migration.mode;
+    source->request.trial = source->migration.trial = json_is_true(json_object_get(begin, "trial"));
     source->request.reconnect_timeout_ms =
         (uint32_t)json_integer_value(json_object_get(begin, "reconnect_timeout_ms"));
     source->recovered = source->offered = true;
@@ -264,6 +265,11 @@ void source_recover(struct daemon *daemon, const char *path, const struct journa
     struct source *source;
 
     if (!journal.begun || journal.acknowledged) {
+        return;
+    }
+    if (journal.rolled_back && json_is_true(json_object_get(begin_record, "trial"))) {
+        journal_discard(journal_reopen(daemon->syncer, path, content->good_length,
+                                       json_array_size(content->records)));
         return;
     }
     if (journal.done || journal.rolled_back) {

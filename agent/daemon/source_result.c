@@ -144,11 +144,12 @@ static json_t *memory_object(const struct source *source)
 json_t *source_result(const struct source *source, const char *result, const char *reason)
 {
     bool done = strcmp(result, "done") == 0;
+    json_t *object;
     bool downtime_known = source->paused_ns && source->resumed_ns > source->paused_ns;
     json_t *downtime =
         number_or_null(downtime_known, (source->resumed_ns - source->paused_ns + 500000) / 1000000);
 
-    return must_json(json_pack(
+    object = must_json(json_pack(
         "{ss,si,ss,ss,ss,ss,ss,so,so,sI,so,so,sI,so,so,s{so,so},s{so,so},sb,sI,so}", "event",
         "result", "schema", 1, "id", source->migration.id, "vm", source->migration.vm,
         "mode_requested", source_mode_word(source), "mode_used",
@@ -172,6 +173,10 @@ json_t *source_result(const struct source *source, const char *result, const cha
                                : json_null(),
         "resumed", source->resumed > 0, "resent_bytes", (json_int_t)source->sample.resent_bytes,
         "where", where_object(source, result)));
+    if (source->request.trial) {
+        json_object_set_new(object, "trial", source_trial_object(source));
+    }
+    return object;
 }
 
 /* --- progress --- */

@@ -12,6 +12,7 @@
  *   source_verify.c   --verify: the disks compared with the destination's
  *   source_memory.c   rounds, the decision to switch over, the pause
  *   source_forecast.c what the decision is made from
+ *   source_trial.c    the trial of a plan, which ends before there is anything to decide
  *   source_throttle.c slowing the guest down
  *   source_handoff.c  what policy/handoff.h decides, done
  *   source_take_back.c  taking the VM back after the commit
@@ -26,6 +27,7 @@
 #define WATARI_DAEMON_SOURCE_STATE_H
 
 #include "migration.h"
+#include "source.h"
 #include "vm.h"
 #include "inspect.h"
 
@@ -189,6 +191,13 @@ struct source {
         double memory_ratio, disk_ratio; /* wire bytes for each byte; 0: not known yet */
         double worst_ratio;              /* of memory, lately */
     } link;
+    struct source_trial {
+        uint64_t prepare_ms;         /* until the bulk pass began */
+        uint64_t from_ns, to_ns;     /* in the bulk pass, CLOCK_MONOTONIC: the time that counts, */
+        uint64_t from_wire, to_wire; /* and wire_sent then */
+        bool settled;                /* FROM is after the link has found its pace */
+        uint64_t ended_ns;
+    } trial;
     double pass_ms;     /* what a disk pass costs besides its data */
     uint64_t disk_rate; /* bytes/s of the last pass that was large enough to tell; 0: none was */
     uint64_t stream_bytes;
@@ -370,6 +379,21 @@ void source_note_link(struct source *source);
 /* A pass of DATA_BYTES took NS. */
 void source_note_pass(struct source *source, uint64_t data_bytes, uint64_t ns);
 void source_sample_convergence(const struct source *source, struct convergence_sample *sample);
+
+/* Bytes/s on the wire while the link was busy with memory; 0: not known. */
+uint64_t source_link_rate(const struct source *source);
+
+/* --- source_trial.c: only for a trial --- */
+/* Each sample of the mover. */
+void source_trial_note(struct source *source);
+/* In place of what follows the bulk pass. */
+void source_trial_disk_tick(struct source *source);
+/* The stream that QEMU is to write into FD is held before QEMU can come to its end. False after source_fail(). */
+bool source_trial_bound_stream(struct source *source, int fd);
+/* In place of a decision. */
+void source_trial_memory_tick(struct source *source);
+/* The result's "trial". Caller's reference. */
+json_t *source_trial_object(const struct source *source);
 
 /* --- source_throttle.c --- */
 bool source_can_throttle_cpus(const struct source *source);

@@ -120,7 +120,8 @@ static struct model model_of(const struct plan_measures *measures, uint32_t thro
     model.memory_ratio = measures->memory_ratio > 0 ? measures->memory_ratio : 1;
     model.disk_ratio = measures->disk_ratio > 0 ? measures->disk_ratio : 1;
     model.disk_writes = (double)measures->disk_write_rate / 1000 * model.slower;
-    model.disk_rate = link / model.disk_ratio;
+    model.disk_rate = (measures->disk_link_rate ? (double)measures->disk_link_rate / 1000 : link) /
+                      model.disk_ratio;
     model.memory_rate = link / model.memory_ratio;
     left = link - model.disk_writes * model.disk_ratio;
     model.memory_rate_beside_writes = left > LEFT_FOR_MEMORY * link ? left / model.memory_ratio : 0;

@@ -29,7 +29,8 @@ struct plan_measures {
     size_t dirty_count;        /* 0: not known */
     uint64_t disk_bytes;       /* allocated, of all disks */
     uint64_t disk_write_rate;  /* bytes/s */
-    uint64_t link_rate;        /* bytes/s on the wire; 0: not known */
+    uint64_t link_rate;        /* bytes/s on the wire while memory goes; 0: not known */
+    uint64_t disk_link_rate;   /* the same while disks go; 0: as LINK_RATE */
     bool link_given;           /* by the operator, not measured */
     uint32_t link_busy_ms;     /* so long the trial kept it busy while it was measured */
     double memory_ratio,

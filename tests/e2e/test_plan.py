@@ -97,7 +97,7 @@ def blockers(plan):
 def a_plan_changes_nothing_and_what_it_recommends_runs(world):
     before = state_of(world)
     world.lab.network.set_rate(LINK)
-    plan = world.plan("--link", "200Mbit", "--max-downtime", "500ms")
+    plan = world.plan("--max-downtime", "500ms")
     same_as(world, before)
     print(f"     {json.dumps(plan)}"[:1500], flush=True)
     equal(blockers(plan), set(), "blockers")
@@ -106,6 +106,11 @@ def a_plan_changes_nothing_and_what_it_recommends_runs(world):
     check(measured["memory"]["dirty"][-1]["bytes"] > 0, f"the guest writes to its memory: {measured}")
     check(measured["disk"]["write_rate"] > 0, f"the guest writes to its disk: {measured}")
     check(measured["link"]["round_trip_us"] > 0, f"round trip: {measured}")
+    check(measured["link"]["how"] == "trial" and measured["link"]["rate"] > 0, f"link: {measured}")
+    for name in ("total_ms", "wire_bytes", "disk_bytes", "memory_bytes"):
+        check(plan["trial"][name] > 0, f"what the trial cost: {plan['trial']}")
+    for host in world.lab.hosts:
+        equal(world.agents.ask(host, "status")["migrations"], [], f"migrations at {host.name}")
     live = plan["predicted"]["live"]
     check(live["ends"] and 0 < live["downtime_ms"] <= 500, f"live: {live}")
     words = shlex.split(plan["recommendation"]["command"])
@@ -128,7 +133,8 @@ def a_plan_changes_nothing_and_what_it_recommends_runs(world):
 
 @test
 def a_link_that_nobody_knows_is_not_guessed(world):
-    plan = world.plan()
+    plan = world.plan("--no-trial")
+    equal(plan["trial"], None, "trial")
     equal(plan["predicted"], {"live": None, "throttled": None, "quick": None}, "predicted")
     equal(plan["confidence"]["word"], "none", "confidence")
     equal(plan["recommendation"]["command"], None, "command")
@@ -176,33 +182,60 @@ def an_option_that_the_destination_does_not_allow_is_named(world):
     world.agents.start(east)
 
 
-def begin(world):
-    """A plan under way, that has begun to measure."""
+def begin(world, word):
+    """A plan under way, that has come to the step with WORD in it."""
     client = world.agents.client(world.lab.west, "plan", world.guest.name, "--to", "east")
+    line = None
     for line in client.stdout:
-        if "measuring" in line:
+        if word in line:
             return client
-    raise AssertionError(f"the plan ended: {client.stderr.read()}")
+    raise AssertionError(f"the plan ended: {line} {client.stderr.read()}")
+
+
+def in_the_trial(world):
+    """A plan whose trial moves memory, over a wire so slow that it does so for a while."""
+    world.lab.network.set_rate("20mbit")
+    client = begin(world, "a trial")
+    eventually(lambda: any(migration["phase"] == "memory" for migration in world.agents.ask(world.lab.west, "status")["migrations"]),
+               "the trial does not come to the memory")
+    return client
 
 
 @test
 def ctrl_c_ends_a_plan_and_leaves_nothing(world):
     before = state_of(world)
-    client = begin(world)
+    client = in_the_trial(world)
     client.send_signal(signal.SIGINT)
     client.wait(20)
     same_as(world, before)
-    world.plan()  # nor is anything in the way of the next
+    world.lab.network.set_rate(None)
+    # Nor is anything in the way of the next, which is ended while it measures.
+    client = begin(world, "measuring")
+    client.send_signal(signal.SIGINT)
+    client.wait(20)
+    same_as(world, before)
 
 
 @test
 def a_daemon_that_is_killed_in_the_middle_of_a_plan_leaves_nothing(world):
     before = state_of(world)
-    client = begin(world)
+    client = begin(world, "measuring")
     world.agents.kill_daemon_only(world.lab.west)
     equal(client.wait(20), USAGE, "exit code of the client")
     world.lab.west.wait_for_file(CONTROL, 40)
     same_as(world, before)
+
+
+@test
+def a_daemon_that_is_killed_in_the_trial_leaves_nothing(world):
+    before = state_of(world)
+    for host in world.lab.hosts:
+        client = in_the_trial(world)
+        world.agents.kill_daemon_only(host)
+        equal(client.wait(40), USAGE if host is world.lab.west else REFUSED, "exit code of the client")
+        host.wait_for_file(CONTROL, 40)
+        same_as(world, before)
+    world.lab.network.set_rate(None)
 
 
 if __name__ == "__main__":

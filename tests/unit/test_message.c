@@ -21,13 +21,13 @@
 #define HEX64 HEX32 HEX32
 
 /* Of an offer, and of a question about one. */
-#define OFFER_MEMBERS                                                                                              \
-    "\"migration\":\"" ID "\",\"vm\":\"w\xc3\xa9"                                                                  \
-    "b\",\"uuid\":\"u\","                                                                                          \
-    "\"mode\":\"live\",\"machine\":\"pc-q35-7.2\",\"qemu_version\":\"7.2.22\","                                    \
-    "\"ram_bytes\":536936448,\"page_cache_bytes\":0,\"launch\":[\"/usr/bin/qemu-system-x86_64\",\"-append\",\"\"," \
-    "\"a\\nb\"],\"lanes\":2,\"paused_limit_ms\":30000,\"reconnect_timeout_ms\":7,\"disks\":[{\"name\":\"vd0\","    \
-    "\"node\":\"#block121\",\"path\":\"/a/b.qcow2\",\"format\":\"qcow2\",\"size\":4294967296,"                     \
+#define OFFER_MEMBERS                                                                                                           \
+    "\"migration\":\"" ID "\",\"vm\":\"w\xc3\xa9"                                                                               \
+    "b\",\"uuid\":\"u\","                                                                                                       \
+    "\"mode\":\"live\",\"machine\":\"pc-q35-7.2\",\"qemu_version\":\"7.2.22\","                                                 \
+    "\"ram_bytes\":536936448,\"page_cache_bytes\":0,\"launch\":[\"/usr/bin/qemu-system-x86_64\",\"-append\",\"\","              \
+    "\"a\\nb\"],\"lanes\":2,\"paused_limit_ms\":30000,\"reconnect_timeout_ms\":7,\"trial\":false,\"disks\":[{\"name\":\"vd0\"," \
+    "\"node\":\"#block121\",\"path\":\"/a/b.qcow2\",\"format\":\"qcow2\",\"size\":4294967296,"                                  \
     "\"allocated\":65536,\"cluster_size\":65536,\"target\":\"fast\",\"read_only\":false}]}"
 
 static const char *const good_messages[MESSAGE_TYPE_COUNT] = {

@@ -248,6 +248,7 @@ static struct plan_measures any_guest(void)
     measures.disk_bytes = up_to(200000 * MB);
     measures.disk_write_rate = up_to(2) == 0 ? 0 : up_to(200 * MB);
     measures.link_rate = 1 + up_to(2000 * MB);
+    measures.disk_link_rate = up_to(1) * up_to(2000 * MB);
     measures.memory_ratio = (double)up_to(120) / 100;
     measures.disk_ratio = (double)up_to(120) / 100;
     measures.prepare_ms = (uint32_t)up_to(3000);
@@ -316,6 +317,7 @@ static void a_faster_link_is_never_worse(void **state)
         measures.disk_write_rate = 0; /* how many passes those take depends on more */
         slow = make(&measures, limits);
         measures.link_rate *= 2;
+        measures.disk_link_rate *= 2;
         fast = make(&measures, limits);
         assert_true(!slow.live.ends || fast.live.ends);
         assert_true(fast.quick.total_ms <= slow.quick.total_ms);

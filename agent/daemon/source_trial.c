@@ -1,0 +1,174 @@
+/*
+ * The trial of a plan: a migration that is never meant to come to its end. It goes its usual way, with real lanes and settings, through some
+ * seconds of the bulk pass and some of the first round of memory, and is cancelled then, like one that an operator cancels. What it has shown
+ * of the link, of how well memory and disks shrink, and of how fast the disks are written to, is in its result.
+ *
+ * The guest is not paused. QEMU would do that by itself as soon as it finds next to nothing left, and it runs ahead of what the mover has
+ * read by what lies in the stream's socket and in buffers. So the mover holds the stream at half of the memory: what is behind that, even if
+ * all of it were zero pages, of which each takes ZERO_RECORD bytes, is more than fits there. A VM with little memory gets a smaller socket
+ * buffer for that, and one with less than MEMORY_MIN goes without the memory's part.
+ */
+#include "source_state.h"
+
+#include "clock.h"
+
+#include "agent/common/log.h"
+#include "agent/common/must.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define DISK_MS 3000
+#define MEMORY_MS 3000
+/* So long TCP and zstd may take to find their pace, when there is that long. */
+#define SETTLE_MS 1000
+/* Less says nothing of a rate. */
+#define RATE_WORTH_MS 200
+#define RATIO_WORTH_BYTES (256u << 10)
+#define PAGE_BYTES 4096u
+/* With the kernel's usual buffer of 208 KiB (and as much again in flight) half of this, as zero pages, is 576 KiB of stream. */
+#define USUAL_BUFFER_MIN (512ull << 20)
+/* Half of this is 144 KiB. The kernel doubles SMALL_BUFFER, and may go beyond it by one write; QEMU's own and the mover's are 32 KiB each. */
+#define MEMORY_MIN (128ull << 20)
+#define SMALL_BUFFER (16 << 10)
+
+static void end(struct source *source)
+{
+    source->trial.ended_ns = clock_monotonic_ns();
+    source->cancelled = true;
+    source_fail_text(source, SOURCE_TRIAL_OVER, "the trial of a plan is over");
+}
+
+void source_trial_note(struct source *source)
+{
+    struct source_trial *trial = &source->trial;
+    uint64_t now_ns = clock_monotonic_ns();
+    bool settled = now_ns - source->bulk_began_ns >= SETTLE_MS * 1000000ull;
+
+    if (!source->bulk_started || source->memory_begun || !source_pass_running(source) ||
+        source->sample.disk_wire_bytes == 0) {
+        return;
+    }
+    if (trial->from_ns == 0 || (settled && !trial->settled)) {
+        trial->settled = settled;
+        trial->from_ns = trial->to_ns = now_ns;
+        trial->from_wire = trial->to_wire = source->sample.wire_sent;
+        return;
+    }
+    trial->to_ns = now_ns;
+    trial->to_wire = source->sample.wire_sent;
+}
+
+static bool has_memory_enough(const struct source *source)
+{
+    return source->inspection.memory_bytes >= MEMORY_MIN;
+}
+
+void source_trial_disk_tick(struct source *source)
+{
+    uint64_t ms = (clock_monotonic_ns() - source->bulk_began_ns) / 1000000;
+
+    if (source_pass_running(source) && ms < DISK_MS) {
+        return;
+    }
+    if (has_memory_enough(source)) {
+        source_memory_begin(source);
+    } else {
+        end(source);
+    }
+}
+
+bool source_trial_bound_stream(struct source *source, int fd)
+{
+    struct order hold = {.type = ORDER_HOLD,
+                         .hold = {.pages = source->inspection.memory_bytes / PAGE_BYTES / 2}};
+    int size = SMALL_BUFFER;
+
+    if (source->inspection.memory_bytes < USUAL_BUFFER_MIN &&
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size) < 0) {
+        source_fail_text(source, "socket", "the stream's socket cannot be bounded: %s",
+                         strerror(errno));
+        return false;
+    }
+    source_order(source, &hold, -1);
+    return true;
+}
+
+void source_trial_memory_tick(struct source *source)
+{
+    uint64_t ms = (clock_monotonic_ns() - source->memory_began_ns) / 1000000;
+
+    if (source->held || ms >= MEMORY_MS) {
+        end(source);
+    }
+}
+
+/* --- what it has shown --- */
+
+static uint64_t flush_ns(const struct source *source)
+{
+    uint64_t longest = 0;
+
+    for (size_t i = 0; i < source->disk_count; i++) {
+        longest = source->disks[i].flush_ns > longest ? source->disks[i].flush_ns : longest;
+    }
+    return longest;
+}
+
+static json_t *ratio(uint64_t wire, uint64_t bytes)
+{
+    return bytes >= RATIO_WORTH_BYTES ? must_json(json_real((double)wire / (double)bytes))
+                                      : json_null();
+}
+
+/* Per second; null when NS are too few. */
+static json_t *rate(uint64_t bytes, uint64_t ns)
+{
+    return ns >= RATE_WORTH_MS * 1000000ull
+               ? must_json(json_integer((json_int_t)((double)bytes * 1e9 / (double)ns)))
+               : json_null();
+}
+
+static json_t *disk_object(const struct source *source)
+{
+    const struct source_trial *trial = &source->trial;
+    const struct report_sample *sample = &source->sample;
+    /* The first bitmap: nothing was taken out of it. It is looked at while memory goes. */
+    bool writes_known = source->memory_started && trial->ended_ns > 0;
+
+    return must_json(json_pack(
+        "{sI,so,so,so,so}", "bytes", (json_int_t)sample->disk_bytes, "link_rate",
+        rate(trial->to_wire - trial->from_wire, trial->to_ns - trial->from_ns), "ratio",
+        ratio(sample->disk_wire_bytes, sample->disk_bytes), "write_rate",
+        writes_known ? rate(source_disk_left(source), trial->ended_ns - source->bulk_began_ns)
+                     : json_null(),
+        "flush_us",
+        flush_ns(source) ? must_json(json_integer((json_int_t)(flush_ns(source) / 1000)))
+                         : json_null()));
+}
+
+static json_t *memory_object(const struct source *source)
+{
+    const struct report_sample *sample = &source->sample;
+    uint64_t bytes = (sample->pages - sample->zero_pages) * PAGE_BYTES;
+    uint64_t link = source_link_rate(source);
+    uint64_t ms = source->memory_started && source->trial.ended_ns
+                      ? (source->trial.ended_ns - source->memory_began_ns) / 1000000
+                      : 0;
+
+    return must_json(json_pack(
+        "{sI,sI,sI,so,so}", "seen", (json_int_t)(sample->pages * PAGE_BYTES), "bytes",
+        (json_int_t)bytes, "ms", (json_int_t)ms, "link_rate",
+        ms >= RATE_WORTH_MS && link > 0 ? must_json(json_integer((json_int_t)link)) : json_null(),
+        "ratio", ratio(sample->stream_wire_bytes, bytes)));
+}
+
+json_t *source_trial_object(const struct source *source)
+{
+    uint64_t disk_ms = (source->trial.to_ns - source->trial.from_ns) / 1000000;
+
+    return must_json(json_pack("{sI,sI,so,so}", "prepare_ms", (json_int_t)source->trial.prepare_ms,
+                               "disk_ms", (json_int_t)disk_ms, "disk", disk_object(source),
+                               "memory", memory_object(source)));
+}
