@@ -62,7 +62,7 @@ bool process_alive(pid_t pid, uint64_t start_time)
 
 uint64_t process_memory(pid_t pid)
 {
-    static const char *const names[] = {"VmRSS:", "VmSwap:", "HugetlbPages:"};
+    static const char *const names[] = {"RssAnon:", "RssShmem:", "VmSwap:", "HugetlbPages:"};
     char path[64], line[256];
     uint64_t kib = 0;
     FILE *file;

@@ -17,8 +17,8 @@
 int process_start_time(pid_t pid, uint64_t *start_time);
 /* Is this very process still there? */
 bool process_alive(pid_t pid, uint64_t start_time);
-/* Bytes of its memory that were ever written, in RAM, swapped out or on huge pages (/proc/PID/status: VmRSS, VmSwap, HugetlbPages); 0 when
- * that cannot be read. */
+/* Bytes of its memory that were ever written, in RAM, swapped out or on huge pages, but for maps of ordinary files (/proc/PID/status: RssAnon,
+ * RssShmem, VmSwap, HugetlbPages); 0 when that cannot be read. */
 uint64_t process_memory(pid_t pid);
 /* The kernel's boot id (/proc/sys/kernel/random/boot_id): 0 or a negative errno. */
 int process_boot_id(char out[PROCESS_BOOT_ID_SIZE]);

@@ -200,16 +200,25 @@ static uint64_t link_rate(const struct planning *planning)
     return memory ? memory : disk ? disk : planning->request.link_rate;
 }
 
-/* What the trial has seen of memory counts as it was, the rest as far as QEMU has touched it. */
+/*
+ * Bytes of memory that are not zero. What the trial has seen of it counts as it was. Of the rest it is known what QEMU has touched, which may
+ * be zero all the same; the more was seen, the more the rest is taken to be like that.
+ */
 static uint64_t first_round(const struct planning *planning)
 {
     const json_t *memory = shown_of(planning, "memory");
-    uint64_t all = planning->inspection.memory_bytes, seen = shown_integer(memory, "seen");
-    uint64_t unseen = seen < all ? all - seen : 0;
-    uint64_t bytes = shown_integer(memory, "bytes") +
-                     (unseen < planning->memory_used ? unseen : planning->memory_used);
+    double all = (double)planning->inspection.memory_bytes;
+    double used = (double)planning->memory_used;
+    double seen = (double)shown_integer(memory, "seen");
+    double full = (double)shown_integer(memory, "bytes"), weight, share, bytes;
 
-    return bytes < planning->memory_used ? bytes : planning->memory_used;
+    if (seen <= 0 || seen >= all) {
+        return planning->memory_used;
+    }
+    weight = seen < all / 2 ? seen / (all / 2) : 1;
+    share = weight * full / seen + (1 - weight) * used / all;
+    bytes = full + (all - seen) * share;
+    return (uint64_t)(bytes < used ? bytes : used);
 }
 
 static struct plan_measures measures_of(const struct planning *planning)
@@ -228,6 +237,7 @@ static struct plan_measures measures_of(const struct planning *planning)
         .disk_link_rate = disk_link_rate,
         .link_given = disk_link_rate == 0 && memory_link_rate == 0,
         .memory_ratio = json_number_value(json_object_get(memory, "ratio")),
+        .dirty_ratio = json_number_value(json_object_get(memory, "worst_ratio")),
         .disk_ratio = json_number_value(json_object_get(disk, "ratio")),
         .prepare_ms = PREPARE_MS,
         .fixed_ms = forecast_fixed_ms(planning->sync_ns, round_trip_ns),

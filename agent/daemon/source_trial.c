@@ -158,10 +158,12 @@ static json_t *memory_object(const struct source *source)
                       : 0;
 
     return must_json(json_pack(
-        "{sI,sI,sI,so,so}", "seen", (json_int_t)(sample->pages * PAGE_BYTES), "bytes",
+        "{sI,sI,sI,so,so,so}", "seen", (json_int_t)(sample->pages * PAGE_BYTES), "bytes",
         (json_int_t)bytes, "ms", (json_int_t)ms, "link_rate",
         ms >= RATE_WORTH_MS && link > 0 ? must_json(json_integer((json_int_t)link)) : json_null(),
-        "ratio", ratio(sample->stream_wire_bytes, bytes)));
+        "ratio", ratio(sample->stream_wire_bytes, bytes), "worst_ratio",
+        source->link.worst_ratio > 0 ? must_json(json_real(source->link.worst_ratio))
+                                     : json_null()));
 }
 
 json_t *source_trial_object(const struct source *source)

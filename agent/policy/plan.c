@@ -103,28 +103,28 @@ double plan_dirty_bytes(const struct plan_measures *measures, double ms)
 struct model {
     const struct plan_measures *measures;
     double slower; /* 1: not throttled */
-    double memory_ratio, disk_ratio;
-    double disk_writes;               /* bytes/ms */
-    double disk_rate;                 /* bytes/ms, when it has the link for itself */
-    double memory_rate;               /* the same */
-    double memory_rate_beside_writes; /* while the guest writes to its disks */
-    double disks_left;                /* bytes that the passes before memory leave */
+    double memory_ratio, dirty_ratio, disk_ratio;
+    double link,
+        link_beside;    /* bytes/ms on the wire; what the guest's writes to its disks leave of it */
+    double disk_writes; /* bytes/ms */
+    double disk_rate;   /* bytes/ms, when it has the link for itself */
+    double disks_left;  /* bytes that the passes before memory leave */
     double total_ms, wire_bytes;
 };
 
 static struct model model_of(const struct plan_measures *measures, uint32_t throttle)
 {
     struct model model = {.measures = measures, .slower = 1 - throttle / 100.0};
-    double link = (double)measures->link_rate / 1000, left;
 
     model.memory_ratio = measures->memory_ratio > 0 ? measures->memory_ratio : 1;
+    model.dirty_ratio = measures->dirty_ratio > 0 ? measures->dirty_ratio : model.memory_ratio;
     model.disk_ratio = measures->disk_ratio > 0 ? measures->disk_ratio : 1;
+    model.link = (double)measures->link_rate / 1000;
     model.disk_writes = (double)measures->disk_write_rate / 1000 * model.slower;
-    model.disk_rate = (measures->disk_link_rate ? (double)measures->disk_link_rate / 1000 : link) /
-                      model.disk_ratio;
-    model.memory_rate = link / model.memory_ratio;
-    left = link - model.disk_writes * model.disk_ratio;
-    model.memory_rate_beside_writes = left > LEFT_FOR_MEMORY * link ? left / model.memory_ratio : 0;
+    model.disk_rate =
+        (measures->disk_link_rate ? (double)measures->disk_link_rate / 1000 : model.link) /
+        model.disk_ratio;
+    model.link_beside = model.link - model.disk_writes * model.disk_ratio;
     model.total_ms = measures->prepare_ms;
     return model;
 }
@@ -169,7 +169,7 @@ static void carry_writes_beside(struct model *model, double ms)
 /* The guest writes to its disks as fast as the link carries it. */
 static bool is_storm(const struct model *model)
 {
-    return model->memory_rate_beside_writes <= 0;
+    return model->link_beside <= LEFT_FOR_MEMORY * model->link;
 }
 
 /* What the last pass has to carry. */
@@ -186,7 +186,7 @@ static double last_pass(const struct model *model)
 
 static double pause_with(const struct model *model, double dirty)
 {
-    double memory_ms = dirty / model->memory_rate;
+    double memory_ms = dirty * model->dirty_ratio / model->link;
 
     return last_pass(model) / model->disk_rate +
            (memory_ms > model->measures->pass_ms ? memory_ms : model->measures->pass_ms) +
@@ -202,7 +202,7 @@ static struct plan_prediction ending(struct model *model, uint32_t rounds, doubl
 {
     double pause = pause_with(model, dirty);
 
-    carry(model, pause, dirty, model->memory_ratio);
+    carry(model, pause, dirty, model->dirty_ratio);
     model->wire_bytes += last_pass(model) * model->disk_ratio;
     return (struct plan_prediction){.is_known = true,
                                     .ends = true,
@@ -218,9 +218,9 @@ static bool can_predict(const struct plan_measures *measures)
 }
 
 /* Milliseconds of a round that carries BYTES. */
-static double round_ms(const struct model *model, double bytes)
+static double round_ms(const struct model *model, double bytes, double ratio)
 {
-    double ms = bytes / model->memory_rate_beside_writes;
+    double ms = bytes * ratio / (is_storm(model) ? model->link : model->link_beside);
 
     return ms > ROUND_MIN_MS ? ms : ROUND_MIN_MS;
 }
@@ -241,10 +241,11 @@ struct plan_prediction plan_predict_live(const struct plan_measures *measures,
     }
     carry_disks(&model, limits->max_downtime_ms);
     for (uint32_t round = 1; round <= ROUNDS_MAX; round++) {
-        double ms = round_ms(&model, left), dirty = dirty_after(&model, ms);
+        double ratio = round == 1 ? model.memory_ratio : model.dirty_ratio;
+        double ms = round_ms(&model, left, ratio), dirty = dirty_after(&model, ms);
         double pause = pause_with(&model, dirty);
 
-        carry(&model, ms, left, model.memory_ratio);
+        carry(&model, ms, left, ratio);
         carry_writes_beside(&model, ms);
         if (pause <= limits->max_downtime_ms) {
             return ending(&model, round, dirty);
@@ -269,15 +270,14 @@ struct plan_prediction plan_predict_quick(const struct plan_measures *measures)
         return (struct plan_prediction){0};
     }
     carry_disks(&model, 1000);
-    ms = is_storm(&model) ? (double)measures->first_round / model.memory_rate
-                          : round_ms(&model, (double)measures->first_round);
+    ms = round_ms(&model, (double)measures->first_round, model.memory_ratio);
     carry(&model, ms, (double)measures->first_round, model.memory_ratio);
     carry_writes_beside(&model, ms);
     dirty = dirty_after(&model, ms);
     /* What a moment of the second round takes away is soon dirty again where it matters. */
-    moment =
-        dirty / model.memory_rate < QUICK_SHOWN_MS ? dirty / model.memory_rate : QUICK_SHOWN_MS;
-    carry(&model, moment, moment * model.memory_rate, model.memory_ratio);
+    moment = dirty * model.dirty_ratio / model.link;
+    moment = moment < QUICK_SHOWN_MS ? moment : QUICK_SHOWN_MS;
+    carry(&model, moment, moment * model.link, 1);
     return ending(&model, 2, dirty);
 }
 

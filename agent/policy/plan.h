@@ -33,8 +33,10 @@ struct plan_measures {
     uint64_t disk_link_rate;   /* the same while disks go; 0: as LINK_RATE */
     bool link_given;           /* by the operator, not measured */
     uint32_t link_busy_ms;     /* so long the trial kept it busy while it was measured */
-    double memory_ratio,
-        disk_ratio;      /* bytes on the wire for each byte; 0: not known, taken for 1 */
+    /* Bytes on the wire for each byte; 0: not known, taken for 1. */
+    double memory_ratio, disk_ratio;
+    /* The same of memory that becomes dirty; 0: as MEMORY_RATIO. Which pages those are a trial cannot know: maybe the ones that shrank worst. */
+    double dirty_ratio;
     uint32_t prepare_ms; /* until the first byte of a disk is read */
     uint32_t pass_ms;    /* what a disk pass costs besides its data */
     uint32_t fixed_ms;   /* what a pause costs besides data: syncs, round trips, device state */

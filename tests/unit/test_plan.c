@@ -105,6 +105,23 @@ static void a_larger_one_goes_quick(void **state)
     assert_in_range(plan.quick.total_ms, 12000, 12100);
 }
 
+static void dirty_pages_that_do_not_shrink_make_the_pause_longer(void **state)
+{
+    struct plan_measures measures = guest(50 * MB);
+    struct plan plan;
+
+    (void)state;
+    measures.memory_ratio = 0.5;
+    plan = make(&measures, limits);
+    assert_true(plan.live.ends);
+    assert_in_range(plan.live.downtime_ms, 250, 262);
+    measures.dirty_ratio = 1;
+    plan = make(&measures, limits);
+    assert_false(plan.live.ends);
+    assert_in_range(plan.quick.downtime_ms, 500, 512);
+    assert_in_range(plan.quick.total_ms, 6000, 6100);
+}
+
 static void rounds_shrink_until_they_fit(void **state)
 {
     struct plan_measures measures = guest(0);
@@ -250,6 +267,7 @@ static struct plan_measures any_guest(void)
     measures.link_rate = 1 + up_to(2000 * MB);
     measures.disk_link_rate = up_to(1) * up_to(2000 * MB);
     measures.memory_ratio = (double)up_to(120) / 100;
+    measures.dirty_ratio = (double)up_to(120) / 100;
     measures.disk_ratio = (double)up_to(120) / 100;
     measures.prepare_ms = (uint32_t)up_to(3000);
     measures.pass_ms = (uint32_t)up_to(500);
@@ -333,6 +351,7 @@ int main(void)
         cmocka_unit_test(an_idle_guest_takes_one_round),
         cmocka_unit_test(a_working_set_that_fits_the_pause_goes_live),
         cmocka_unit_test(a_larger_one_goes_quick),
+        cmocka_unit_test(dirty_pages_that_do_not_shrink_make_the_pause_longer),
         cmocka_unit_test(rounds_shrink_until_they_fit),
         cmocka_unit_test(a_throttle_saves_what_converges_too_slowly),
         cmocka_unit_test(a_pause_that_is_too_long_is_named),
