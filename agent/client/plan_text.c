@@ -144,12 +144,17 @@ static void print_link(FILE *out, const json_t *measured)
 static void print_ending(FILE *out, const char *name, const json_t *prediction)
 {
     char total[UNITS_TEXT_SIZE], pause[UNITS_TEXT_SIZE], wire[UNITS_TEXT_SIZE];
+    char most[UNITS_TEXT_SIZE + 16] = "";
     double rounds = number(prediction, "rounds");
 
-    terminal_line(out, "  %-13s %s in all, %.0f round%s of memory, pause %s, %s on the wire", name,
-                  units_time(total, number(prediction, "total_ms")), rounds, rounds == 1 ? "" : "s",
-                  units_time(pause, number(prediction, "downtime_ms")),
-                  units_size(wire, bytes(prediction, "wire_bytes")));
+    if (!is_null(prediction, "longest_ms")) {
+        snprintf(most, sizeof most, " (%s at most)",
+                 units_time(pause, number(prediction, "longest_ms")));
+    }
+    terminal_line(out, "  %-13s %s in all, %.0f round%s of memory, pause %s%s, %s on the wire",
+                  name, units_time(total, number(prediction, "total_ms")), rounds,
+                  rounds == 1 ? "" : "s", units_time(pause, number(prediction, "downtime_ms")),
+                  most, units_size(wire, bytes(prediction, "wire_bytes")));
 }
 
 static void print_prediction(FILE *out, const char *name, const json_t *prediction)

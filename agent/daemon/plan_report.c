@@ -237,7 +237,7 @@ static struct plan_measures measures_of(const struct planning *planning)
         .disk_link_rate = disk_link_rate,
         .link_given = disk_link_rate == 0 && memory_link_rate == 0,
         .memory_ratio = json_number_value(json_object_get(memory, "ratio")),
-        .dirty_ratio = json_number_value(json_object_get(memory, "worst_ratio")),
+        .worst_ratio = json_number_value(json_object_get(memory, "worst_ratio")),
         .disk_ratio = json_number_value(json_object_get(disk, "ratio")),
         .prepare_ms = PREPARE_MS,
         .fixed_ms = forecast_fixed_ms(planning->sync_ns, round_trip_ns),
@@ -334,6 +334,17 @@ static json_t *prediction_object(const struct plan_prediction *prediction)
         "wire_bytes", number_or_null(prediction->ends, prediction->wire_bytes)));
 }
 
+static json_t *quick_object(const struct plan_prediction *quick)
+{
+    json_t *object = prediction_object(quick);
+
+    if (quick->is_known) {
+        json_object_set_new(object, "longest_ms",
+                            must_json(json_integer((json_int_t)quick->longest_ms)));
+    }
+    return object;
+}
+
 static void add_prediction(const struct planning *planning, json_t *report)
 {
     struct plan_measures measures = measures_of(planning);
@@ -344,13 +355,13 @@ static void add_prediction(const struct planning *planning, json_t *report)
     plan_make(&measures, &limits, &plan);
     command = command_of(planning, &plan);
     json_object_update_new(
-        report, must_json(json_pack(
-                    "{s{so,so,so},s{ss,ss},s{ss,ss,ss?}}", "predicted", "live",
-                    prediction_object(&plan.live), "throttled", prediction_object(&plan.throttled),
-                    "quick", prediction_object(&plan.quick), "confidence", "word",
-                    plan_confidence_word(plan.confidence), "reason", plan.confidence_reason,
-                    "recommendation", "word", plan_advice_word(plan.advice), "reason",
-                    plan.advice_reason, "command", command)));
+        report,
+        must_json(json_pack(
+            "{s{so,so,so},s{ss,ss},s{ss,ss,ss?}}", "predicted", "live",
+            prediction_object(&plan.live), "throttled", prediction_object(&plan.throttled), "quick",
+            quick_object(&plan.quick), "confidence", "word", plan_confidence_word(plan.confidence),
+            "reason", plan.confidence_reason, "recommendation", "word",
+            plan_advice_word(plan.advice), "reason", plan.advice_reason, "command", command)));
     free(command);
 }
 

@@ -112,12 +112,15 @@ struct model {
     double total_ms, wire_bytes;
 };
 
-static struct model model_of(const struct plan_measures *measures, uint32_t throttle)
+static struct model model_of(const struct plan_measures *measures, uint32_t throttle, bool at_worst)
 {
     struct model model = {.measures = measures, .slower = 1 - throttle / 100.0};
+    double worst;
 
     model.memory_ratio = measures->memory_ratio > 0 ? measures->memory_ratio : 1;
-    model.dirty_ratio = measures->dirty_ratio > 0 ? measures->dirty_ratio : model.memory_ratio;
+    worst = measures->worst_ratio > model.memory_ratio ? measures->worst_ratio : model.memory_ratio;
+    /* Between the two, unless it is the worst that is asked for (forecast.c does the same with how much is dirty). */
+    model.dirty_ratio = at_worst ? worst : sqrt(model.memory_ratio * worst);
     model.disk_ratio = measures->disk_ratio > 0 ? measures->disk_ratio : 1;
     model.link = (double)measures->link_rate / 1000;
     model.disk_writes = (double)measures->disk_write_rate / 1000 * model.slower;
@@ -225,10 +228,11 @@ static double round_ms(const struct model *model, double bytes, double ratio)
     return ms > ROUND_MIN_MS ? ms : ROUND_MIN_MS;
 }
 
-struct plan_prediction plan_predict_live(const struct plan_measures *measures,
-                                         const struct plan_limits *limits, uint32_t throttle)
+static struct plan_prediction predict_live(const struct plan_measures *measures,
+                                           const struct plan_limits *limits, uint32_t throttle,
+                                           bool at_worst)
 {
-    struct model model = model_of(measures, throttle);
+    struct model model = model_of(measures, throttle, at_worst);
     struct plan_prediction never = {.is_known = true};
     double left = (double)measures->first_round, best = UNKNOWN_MS;
 
@@ -261,10 +265,29 @@ struct plan_prediction plan_predict_live(const struct plan_measures *measures,
     return never;
 }
 
+struct plan_prediction plan_predict_live(const struct plan_measures *measures,
+                                         const struct plan_limits *limits, uint32_t throttle)
+{
+    return predict_live(measures, limits, throttle, false);
+}
+
+/* What is dirty when quick pauses the guest, if DIRTY was at the end of the first round: it looks at the second one for a moment, *MS, or to its
+ * end. */
+static double dirty_at_pause(const struct model *model, double dirty, double *ms)
+{
+    double round = round_ms(model, dirty, model->dirty_ratio);
+    double left;
+
+    *ms = round < QUICK_SHOWN_MS ? round : QUICK_SHOWN_MS;
+    left = dirty * (1 - *ms / round) + dirty_after(model, *ms);
+    return left < dirty ? left : dirty;
+}
+
 struct plan_prediction plan_predict_quick(const struct plan_measures *measures)
 {
-    struct model model = model_of(measures, 0);
-    double ms, dirty, moment;
+    struct model model = model_of(measures, 0, false), at_worst = model_of(measures, 0, true);
+    struct plan_prediction prediction;
+    double ms, dirty, left, moment;
 
     if (!can_predict(measures)) {
         return (struct plan_prediction){0};
@@ -274,11 +297,14 @@ struct plan_prediction plan_predict_quick(const struct plan_measures *measures)
     carry(&model, ms, (double)measures->first_round, model.memory_ratio);
     carry_writes_beside(&model, ms);
     dirty = dirty_after(&model, ms);
-    /* What a moment of the second round takes away is soon dirty again where it matters. */
-    moment = dirty * model.dirty_ratio / model.link;
-    moment = moment < QUICK_SHOWN_MS ? moment : QUICK_SHOWN_MS;
-    carry(&model, moment, moment * model.link, 1);
-    return ending(&model, 2, dirty);
+    left = dirty_at_pause(&model, dirty, &moment);
+    carry(&model, moment, fmin(moment * model.link, dirty * model.dirty_ratio), 1);
+    carry_writes_beside(&model, moment);
+    prediction = ending(&model, 2, left);
+    at_worst.disks_left = model.disks_left;
+    left = dirty_at_pause(&at_worst, dirty, &moment);
+    prediction.longest_ms = whole(pause_with(&at_worst, left));
+    return prediction;
 }
 
 /* --- what to say --- */
@@ -322,6 +348,11 @@ static enum plan_confidence judge(const struct plan_measures *measures,
         say(reason, "the trial kept the link busy for only %.1f s", measures->link_busy_ms / 1e3);
         return PLAN_FAIR;
     }
+    if (plan->live.ends && !predict_live(measures, limits, 0, true).ends) {
+        say(reason,
+            "whether live comes to its end hangs on how well the pages shrink that become dirty");
+        return PLAN_FAIR;
+    }
     if (plan->live.ends && is_near(plan->live.downtime_ms, limits->max_downtime_ms)) {
         say(reason, "the predicted pause of %u ms is near the limit of %u ms",
             plan->live.downtime_ms, limits->max_downtime_ms);
@@ -356,15 +387,17 @@ static enum plan_advice advise_quick(const struct plan_limits *limits, struct pl
             quick->total_ms / 1e3, limits->deadline_ms / 1e3);
         return PLAN_ADVISE_MORE_TIME;
     }
-    if (quick->downtime_ms > limits->max_quick_downtime_ms) {
-        plan->needed_ms = with_room(quick->downtime_ms);
-        say(plan->advice_reason, "%s; quick pauses the guest for %.1f s, and %.1f s are allowed",
+    if (quick->longest_ms > limits->max_quick_downtime_ms) {
+        plan->needed_ms = with_room(quick->longest_ms);
+        say(plan->advice_reason,
+            "%s; quick pauses the guest for %.1f s, %.1f s at most, and %.1f s are allowed",
             limits->mode == PLAN_QUICK ? "quick was asked for" : live, quick->downtime_ms / 1e3,
-            limits->max_quick_downtime_ms / 1e3);
+            quick->longest_ms / 1e3, limits->max_quick_downtime_ms / 1e3);
         return PLAN_ADVISE_LONGER_PAUSE;
     }
-    say(plan->advice_reason, "%s; quick pauses the guest for %.1f s",
-        limits->mode == PLAN_QUICK ? "quick was asked for" : live, quick->downtime_ms / 1e3);
+    say(plan->advice_reason, "%s; quick pauses the guest for %.1f s, %.1f s at most",
+        limits->mode == PLAN_QUICK ? "quick was asked for" : live, quick->downtime_ms / 1e3,
+        quick->longest_ms / 1e3);
     return PLAN_ADVISE_QUICK;
 }
 

@@ -35,8 +35,8 @@ struct plan_measures {
     uint32_t link_busy_ms;     /* so long the trial kept it busy while it was measured */
     /* Bytes on the wire for each byte; 0: not known, taken for 1. */
     double memory_ratio, disk_ratio;
-    /* The same of memory that becomes dirty; 0: as MEMORY_RATIO. Which pages those are a trial cannot know: maybe the ones that shrank worst. */
-    double dirty_ratio;
+    /* The same of that memory which shrank worst; 0: as MEMORY_RATIO. Pages that become dirty may be these: a trial cannot know. */
+    double worst_ratio;
     uint32_t prepare_ms; /* until the first byte of a disk is read */
     uint32_t pass_ms;    /* what a disk pass costs besides its data */
     uint32_t fixed_ms;   /* what a pause costs besides data: syncs, round trips, device state */
@@ -59,6 +59,8 @@ struct plan_prediction {
     uint32_t rounds;      /* of memory; where it does not end, those until that shows */
     uint32_t downtime_ms; /* where it does not end: the shortest there would be; UINT32_MAX: none */
     uint64_t wire_bytes;  /* where it ends */
+    uint32_t
+        longest_ms; /* quick: the pause when what is dirty shrinks as badly as anything that was seen */
 };
 
 enum plan_confidence { PLAN_NO_CONFIDENCE, PLAN_LOW, PLAN_FAIR, PLAN_GOOD };
