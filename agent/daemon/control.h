@@ -46,7 +46,7 @@
  *              "undecided", "cancelled", "lost"), reason (a stable word), error{id,text}, total_ms,
  *              downtime_ms, downtime_error_ms, wire_bytes, disk{bytes,wire_bytes,passes},
  *              memory{rounds,pages,zero,same,delta,bytes,wire_bytes},
- *              predicted{total_ms,downtime_ms}, verified{memory,disk}, resumed (bool),
+ *              predicted{total_ms,downtime_ms}, planned (what the last plan of it predicted, as there), verified{memory,disk}, resumed (bool),
  *              resent_bytes, where{host,pid,qmp,disks,launch,log}
  *
  * Of a plan, with "vm" and in the same units:
@@ -57,7 +57,8 @@
  *              measured{memory{bytes,used,dirty[{ms,bytes}]}, disk{bytes,allocated,write_rate,flush_us},
  *              link{rate,how ("trial", "given"),round_trip_us,disk_rate,memory_ratio,disk_ratio}, sync_us},
  *              RATIO being bytes on the wire for each byte; trial{total_ms,wire_bytes,disk_bytes,memory_bytes}, what that cost,
- *              predicted{live,throttled,quick}, each {ends (bool),total_ms,downtime_ms,rounds,wire_bytes} or null;
+ *              predicted{live,throttled,quick}, each {ends (bool),total_ms,downtime_ms,rounds,wire_bytes} or null, quick
+ *              with longest_ms: downtime_ms at worst;
  *              THROTTLED is live with all of max_throttle in force. Where it does not end, downtime_ms is the shortest pause
  *              there would be. confidence{word ("none", "low", "fair", "good"),reason},
  *              recommendation{word (agent/policy/plan.h), reason, command}. All but findings is null with a blocker

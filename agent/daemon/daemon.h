@@ -31,6 +31,7 @@ struct daemon {
     struct listener *listener;
     struct control *control;
     struct journal_syncer *syncer;
+    json_t *plans;          /* what was predicted last: plan.h; NULL: nothing yet */
     json_t *unreadable;     /* journals that cannot be read: recover.h */
     int64_t latest_begun_s; /* migration_begins() */
     char host[256];         /* this host's name, for messages */

@@ -13,6 +13,7 @@
 #include "listener.h"
 #include "notify.h"
 #include "peer.h"
+#include "plan.h"
 #include "recover.h"
 #include "agent/common/log.h"
 #include "agent/common/must.h"
@@ -184,6 +185,7 @@ static void stop(struct daemon *daemon)
     control_free(daemon->control);
     farewell_free_all(daemon);
     migration_free_all(daemon);
+    plan_forget_all(daemon);
     recover_free(daemon);
     if (daemon->listener) {
         listener_free(daemon->listener);

@@ -20,6 +20,7 @@
 #define ANSWER_MS 15000
 /* Before the clock of the round trip is read there have been so many, for the smallest counts. */
 #define PING_COUNT 5
+#define REMEMBERED_MAX 256
 
 /* --- telling --- */
 
@@ -57,6 +58,42 @@ static void take_findings(struct planning *planning, const char *side, const jso
              json_string_value(json_object_get(finding, "id")),
              json_string_value(json_object_get(finding, "text")));
     }
+}
+
+/* --- what was predicted --- */
+
+static void remember(struct planning *planning, const json_t *report)
+{
+    struct daemon *daemon = planning->daemon;
+    json_t *predicted = json_object_get(report, "predicted");
+
+    if (!daemon->plans) {
+        daemon->plans = must_json(json_object());
+    }
+    if (json_is_object(json_object_get(predicted, "quick"))) {
+        /* More VMs than hosts have; those that are gone shall not heap up. */
+        if (json_object_size(daemon->plans) >= REMEMBERED_MAX) {
+            json_object_clear(daemon->plans);
+        }
+        json_object_set_new(daemon->plans, planning->vm.name,
+                            must_json(json_pack("{ss,sO}", "peer", planning->request.migrate.peer,
+                                                "predicted", predicted)));
+    }
+}
+
+json_t *plan_last(const struct daemon *daemon, const char *vm, const char *peer)
+{
+    const json_t *last = json_object_get(daemon->plans, vm);
+    const char *to = json_string_value(json_object_get(last, "peer"));
+
+    return to && strcmp(to, peer) == 0 ? json_incref(json_object_get(last, "predicted"))
+                                       : json_null();
+}
+
+void plan_forget_all(struct daemon *daemon)
+{
+    json_decref(daemon->plans);
+    daemon->plans = NULL;
 }
 
 /* --- the end --- */
@@ -108,6 +145,7 @@ static void finish(struct planning *planning)
     json_t *report;
 
     report = plan_report(planning);
+    remember(planning, report);
     planning->handlers.done(report, planning->context);
     json_decref(report);
     plan_cancel(planning);

@@ -39,4 +39,10 @@ struct planning *plan_start(struct daemon *daemon, struct plan_request *request,
 /* Ends it, without its last event. NULL is fine. */
 void plan_cancel(struct planning *planning);
 
+/* What the last plan for VM to PEER predicted: {"live","throttled","quick"} as control.h has them; null when there was none that did in this
+ * daemon's life. Caller's reference. */
+json_t *plan_last(const struct daemon *daemon, const char *vm, const char *peer);
+/* For the daemon's end. */
+void plan_forget_all(struct daemon *daemon);
+
 #endif

@@ -8,6 +8,7 @@
 #include "journal.h"
 #include "mover_link.h"
 #include "peer.h"
+#include "plan.h"
 #include "qmp.h"
 #include "recover.h"
 #include "source_state.h"
@@ -150,6 +151,7 @@ struct source *source_new(struct daemon *daemon, const char *id, const char *vm,
     source->run_dir = must_format("%s/migrations/%s", daemon->config.run_dir, id);
     source->left = must_json(json_array());
     STAILQ_INIT(&source->reads.waiters);
+    source->planned = json_null();
     source->tick = event_new(daemon->base, -1, EV_PERSIST, on_tick, source);
     source->limit = evtimer_new(daemon->base, on_limit, source);
     source->pause_clock = evtimer_new(daemon->base, on_pause_clock, source);
@@ -202,6 +204,7 @@ void source_release(struct migration *migration)
     free(source->disks);
     free(source->lane_dials);
     json_decref(source->accepted);
+    json_decref(source->planned);
     json_decref(source->left);
     json_decref(source->tickets);
     free(source->run_dir);
@@ -636,6 +639,8 @@ struct migration *source_start(struct daemon *daemon, struct migrate_request *re
     memset(request, 0, sizeof *request);
     source->migration.mode = source->request.mode;
     source->migration.trial = source->request.trial;
+    json_decref(source->planned);
+    source->planned = plan_last(daemon, source->migration.vm, source->migration.peer);
     source->process = process_watch_new(daemon->base, source->vm.pid, source->vm.start_time,
                                         source_on_qemu_end, source, error);
     if (!source->process) {

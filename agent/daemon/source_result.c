@@ -150,7 +150,7 @@ json_t *source_result(const struct source *source, const char *result, const cha
         number_or_null(downtime_known, (source->resumed_ns - source->paused_ns + 500000) / 1000000);
 
     object = must_json(json_pack(
-        "{ss,si,ss,ss,ss,ss,ss,so,so,sI,so,so,sI,so,so,s{so,so},s{so,so},sb,sI,so}", "event",
+        "{ss,si,ss,ss,ss,ss,ss,so,so,sI,so,so,sI,so,so,s{so,so},sO,s{so,so},sb,sI,so}", "event",
         "result", "schema", 1, "id", source->migration.id, "vm", source->migration.vm,
         "mode_requested", source_mode_word(source), "mode_used",
         source_is_quick(source) ? "quick" : "live", "result", result, "reason",
@@ -167,7 +167,8 @@ json_t *source_result(const struct source *source, const char *result, const cha
         "downtime_ms",
         number_or_null(source->switching && source->convergence.predicted_downtime_ms != UINT32_MAX,
                        source->convergence.predicted_downtime_ms),
-        "verified", "memory", source->hash_agreed ? json_true() : json_null(), "disk",
+        "planned", source->planned, "verified", "memory",
+        source->hash_agreed ? json_true() : json_null(), "disk",
         source->disks_equal    ? json_true()
         : source->disks_differ ? json_false()
                                : json_null(),

@@ -137,6 +137,7 @@ struct source {
     uint64_t
         lost_disk_bytes; /* read by movers that died, in passes that they did not get through */
     json_t *accepted;    /* the accept message: where the VM will be */
+    json_t *planned;     /* what the last plan of it predicted; null: nothing */
     char *run_dir;       /* RUN/migrations/ID */
     char *journal_path;  /* NULL before there is one */
     bool offered;        /* the peer has heard of it */

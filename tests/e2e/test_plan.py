@@ -119,6 +119,7 @@ def a_plan_changes_nothing_and_what_it_recommends_runs(world):
     outcome = world.agents.migrate(world.guest, *words[5:])
     equal(outcome.code, DONE, f"{outcome}")
     equal(outcome.result["mode_used"], "live", "mode used")
+    equal(outcome.result["planned"], plan["predicted"], "planned")
     factor = outcome.result["total_ms"] / live["total_ms"]
     print(f"     predicted {live['total_ms']} ms, took {outcome.result['total_ms']} ms: factor {factor:.2f}; pause predicted "
           f"{live['downtime_ms']} ms, was {outcome.result['downtime_ms']} ms", flush=True)
