@@ -23,6 +23,7 @@
 #define MEMORY_MS 3000
 /* So long TCP and zstd may take to find their pace, when there is that long. */
 #define SETTLE_MS 1000
+#define READS_HELD_MS 10000
 /* Less says nothing of a rate. */
 #define RATE_WORTH_MS 200
 #define RATIO_WORTH_BYTES (256u << 10)
@@ -33,11 +34,22 @@
 #define MEMORY_MIN (128ull << 20)
 #define SMALL_BUFFER (16 << 10)
 
-static void end(struct source *source)
+static void over(void *context)
 {
-    source->trial.ended_ns = clock_monotonic_ns();
+    struct source *source = context;
+
     source->cancelled = true;
     source_fail_text(source, SOURCE_TRIAL_OVER, "the trial of a plan is over");
+}
+
+/* A rollback ends exports and lets the mover go, and the bulk pass may be under way: so it stops reading first (source_reads.c). */
+static void end(struct source *source)
+{
+    if (source->trial.ended_ns == 0) {
+        source->trial.ended_ns = clock_monotonic_ns();
+        source_limit(source, "the last read of the trial", READS_HELD_MS);
+        source_reads_hold(source, over, source);
+    }
 }
 
 void source_trial_note(struct source *source)
