@@ -197,6 +197,9 @@ struct source {
         uint64_t from_ns, to_ns;     /* in the bulk pass, CLOCK_MONOTONIC: the time that counts, */
         uint64_t from_wire, to_wire; /* and wire_sent then */
         bool settled;                /* FROM is after the link has found its pace */
+        uint64_t memory_wire;        /* wire_sent when memory began */
+        uint64_t held_ns;            /* the stream was held at its half */
+        uint64_t memory_ns, memory_rate; /* how long it moved; bytes/s on the wire, 0: not known */
         uint64_t ended_ns;
     } trial;
     double pass_ms;     /* what a disk pass costs besides its data */

@@ -23,6 +23,7 @@
 #define MEMORY_MS 3000
 /* So long TCP and zstd may take to find their pace, when there is that long. */
 #define SETTLE_MS 1000
+#define HELD_MS 300
 #define READS_HELD_MS 10000
 /* Less says nothing of a rate. */
 #define RATE_WORTH_MS 200
@@ -33,6 +34,31 @@
 /* Half of this is 144 KiB. The kernel doubles SMALL_BUFFER, and may go beyond it by one write; QEMU's own and the mover's are 32 KiB each. */
 #define MEMORY_MIN (128ull << 20)
 #define SMALL_BUFFER (16 << 10)
+
+/* From when QEMU began to write its stream until that was held, or now; 0: it has not begun. */
+static uint64_t memory_ns(const struct source *source)
+{
+    const struct source_trial *trial = &source->trial;
+
+    if (!source->memory_started) {
+        return 0;
+    }
+    return (trial->held_ns ? trial->held_ns : clock_monotonic_ns()) - source->memory_began_ns;
+}
+
+/* Over all of it, or (source_forecast.c) while the link was busy: zero pages leave it waiting. Of a short one there is only the former. */
+static void note_memory(struct source *source)
+{
+    struct source_trial *trial = &source->trial;
+    uint64_t busy = source_link_rate(source), mean = 0;
+
+    trial->memory_ns = memory_ns(source);
+    if (trial->memory_ns >= RATE_WORTH_MS * 1000000ull) {
+        mean = (uint64_t)((double)(source->sample.wire_sent - trial->memory_wire) * 1e9 /
+                          (double)trial->memory_ns);
+        trial->memory_rate = busy > mean ? busy : mean;
+    }
+}
 
 static void over(void *context)
 {
@@ -46,6 +72,7 @@ static void over(void *context)
 static void end(struct source *source)
 {
     if (source->trial.ended_ns == 0) {
+        note_memory(source);
         source->trial.ended_ns = clock_monotonic_ns();
         source_limit(source, "the last read of the trial", READS_HELD_MS);
         source_reads_hold(source, over, source);
@@ -104,14 +131,21 @@ bool source_trial_bound_stream(struct source *source, int fd)
         return false;
     }
     source_order(source, &hold, -1);
+    source->trial.memory_wire = source->sample.wire_sent;
     return true;
 }
 
 void source_trial_memory_tick(struct source *source)
 {
-    uint64_t ms = (clock_monotonic_ns() - source->memory_began_ns) / 1000000;
+    uint64_t now_ns = clock_monotonic_ns();
+    uint64_t ms = (now_ns - source->memory_began_ns) / 1000000;
 
-    if (source->held || ms >= MEMORY_MS) {
+    if (source->held && source->trial.held_ns == 0) {
+        source->trial.held_ns = now_ns;
+    }
+    /* What was read leaves, and the mover's samples tell of it. */
+    if (ms >= MEMORY_MS ||
+        (source->held && now_ns - source->trial.held_ns >= HELD_MS * 1000000ull)) {
         end(source);
     }
 }
@@ -164,18 +198,15 @@ static json_t *memory_object(const struct source *source)
 {
     const struct report_sample *sample = &source->sample;
     uint64_t bytes = (sample->pages - sample->zero_pages) * PAGE_BYTES;
-    uint64_t link = source_link_rate(source);
-    uint64_t ms = source->memory_started && source->trial.ended_ns
-                      ? (source->trial.ended_ns - source->memory_began_ns) / 1000000
-                      : 0;
+    uint64_t link = source->trial.memory_rate;
 
-    return must_json(json_pack(
-        "{sI,sI,sI,so,so,so}", "seen", (json_int_t)(sample->pages * PAGE_BYTES), "bytes",
-        (json_int_t)bytes, "ms", (json_int_t)ms, "link_rate",
-        ms >= RATE_WORTH_MS && link > 0 ? must_json(json_integer((json_int_t)link)) : json_null(),
-        "ratio", ratio(sample->stream_wire_bytes, bytes), "worst_ratio",
-        source->link.worst_ratio > 0 ? must_json(json_real(source->link.worst_ratio))
-                                     : json_null()));
+    return must_json(
+        json_pack("{sI,sI,sI,so,so,so}", "seen", (json_int_t)(sample->pages * PAGE_BYTES), "bytes",
+                  (json_int_t)bytes, "ms", (json_int_t)(source->trial.memory_ns / 1000000),
+                  "link_rate", link > 0 ? must_json(json_integer((json_int_t)link)) : json_null(),
+                  "ratio", ratio(sample->stream_wire_bytes, bytes), "worst_ratio",
+                  source->link.worst_ratio > 0 ? must_json(json_real(source->link.worst_ratio))
+                                               : json_null()));
 }
 
 json_t *source_trial_object(const struct source *source)
