@@ -46,7 +46,7 @@ static uint64_t memory_ns(const struct source *source)
     return (trial->held_ns ? trial->held_ns : clock_monotonic_ns()) - source->memory_began_ns;
 }
 
-/* Over all of it, or (source_forecast.c) while the link was busy: zero pages leave it waiting. Of a short one there is only the former. */
+/* While the link was busy (source_forecast.c), for zero pages leave it waiting; of a short trial there is only the mean. */
 static void note_memory(struct source *source)
 {
     struct source_trial *trial = &source->trial;
@@ -56,7 +56,7 @@ static void note_memory(struct source *source)
     if (trial->memory_ns >= RATE_WORTH_MS * 1000000ull) {
         mean = (uint64_t)((double)(source->sample.wire_sent - trial->memory_wire) * 1e9 /
                           (double)trial->memory_ns);
-        trial->memory_rate = busy > mean ? busy : mean;
+        trial->memory_rate = source->link.count > 0 || busy > mean ? busy : mean;
     }
 }
 

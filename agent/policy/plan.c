@@ -103,7 +103,7 @@ double plan_dirty_bytes(const struct plan_measures *measures, double ms)
 struct model {
     const struct plan_measures *measures;
     double slower; /* 1: not throttled */
-    double memory_ratio, dirty_ratio, disk_ratio;
+    double memory_ratio, dirty_ratio, worst_ratio, disk_ratio;
     double link,
         link_beside;    /* bytes/ms on the wire; what the guest's writes to its disks leave of it */
     double disk_writes; /* bytes/ms */
@@ -115,12 +115,12 @@ struct model {
 static struct model model_of(const struct plan_measures *measures, uint32_t throttle, bool at_worst)
 {
     struct model model = {.measures = measures, .slower = 1 - throttle / 100.0};
-    double worst;
 
     model.memory_ratio = measures->memory_ratio > 0 ? measures->memory_ratio : 1;
-    worst = measures->worst_ratio > model.memory_ratio ? measures->worst_ratio : model.memory_ratio;
+    model.worst_ratio =
+        measures->worst_ratio > model.memory_ratio ? measures->worst_ratio : model.memory_ratio;
     /* Between the two, unless it is the worst that is asked for (forecast.c does the same with how much is dirty). */
-    model.dirty_ratio = at_worst ? worst : sqrt(model.memory_ratio * worst);
+    model.dirty_ratio = at_worst ? model.worst_ratio : sqrt(model.memory_ratio * model.worst_ratio);
     model.disk_ratio = measures->disk_ratio > 0 ? measures->disk_ratio : 1;
     model.link = (double)measures->link_rate / 1000;
     model.disk_writes = (double)measures->disk_write_rate / 1000 * model.slower;
@@ -187,9 +187,9 @@ static double last_pass(const struct model *model)
     return second < due ? second : due;
 }
 
-static double pause_with(const struct model *model, double dirty)
+static double pause_with(const struct model *model, double dirty, double ratio)
 {
-    double memory_ms = dirty * model->dirty_ratio / model->link;
+    double memory_ms = dirty * ratio / model->link;
 
     return last_pass(model) / model->disk_rate +
            (memory_ms > model->measures->pass_ms ? memory_ms : model->measures->pass_ms) +
@@ -203,7 +203,7 @@ static uint32_t whole(double ms)
 
 static struct plan_prediction ending(struct model *model, uint32_t rounds, double dirty)
 {
-    double pause = pause_with(model, dirty);
+    double pause = pause_with(model, dirty, model->dirty_ratio);
 
     carry(model, pause, dirty, model->dirty_ratio);
     model->wire_bytes += last_pass(model) * model->disk_ratio;
@@ -247,16 +247,19 @@ static struct plan_prediction predict_live(const struct plan_measures *measures,
     for (uint32_t round = 1; round <= ROUNDS_MAX; round++) {
         double ratio = round == 1 ? model.memory_ratio : model.dirty_ratio;
         double ms = round_ms(&model, left, ratio), dirty = dirty_after(&model, ms);
-        double pause = pause_with(&model, dirty);
+        double pause = pause_with(&model, dirty, model.dirty_ratio);
+        bool is_stalled = round > 1 && dirty >= PROGRESS * left;
 
         carry(&model, ms, left, ratio);
         carry_writes_beside(&model, ms);
-        if (pause <= limits->max_downtime_ms) {
+        /* As convergence.c decides: by the longest pause while rounds get shorter, by the likely one when they do not. */
+        if (pause_with(&model, dirty, model.worst_ratio) <= limits->max_downtime_ms ||
+            (is_stalled && pause <= limits->max_downtime_ms)) {
             return ending(&model, round, dirty);
         }
         best = pause < best ? pause : best;
         never.rounds = round;
-        if (round > 1 && dirty >= PROGRESS * left) {
+        if (is_stalled) {
             break;
         }
         left = dirty;
@@ -285,7 +288,7 @@ static double dirty_at_pause(const struct model *model, double dirty, double *ms
 
 struct plan_prediction plan_predict_quick(const struct plan_measures *measures)
 {
-    struct model model = model_of(measures, 0, false), at_worst = model_of(measures, 0, true);
+    struct model model = model_of(measures, 0, false), worst = model_of(measures, 0, true);
     struct plan_prediction prediction;
     double ms, dirty, left, moment;
 
@@ -301,9 +304,9 @@ struct plan_prediction plan_predict_quick(const struct plan_measures *measures)
     carry(&model, moment, fmin(moment * model.link, dirty * model.dirty_ratio), 1);
     carry_writes_beside(&model, moment);
     prediction = ending(&model, 2, left);
-    at_worst.disks_left = model.disks_left;
-    left = dirty_at_pause(&at_worst, dirty, &moment);
-    prediction.longest_ms = whole(pause_with(&at_worst, left));
+    worst.disks_left = model.disks_left;
+    left = dirty_at_pause(&worst, dirty, &moment);
+    prediction.longest_ms = whole(pause_with(&worst, left, worst.dirty_ratio));
     return prediction;
 }
 
