@@ -29,7 +29,7 @@
  *
  * A migration is named by its id, or by its VM when only one of that VM is under way. It is described by
  *
- *   id, side ("source", "destination"), vm, peer, mode, phase, text, elapsed_ms, and when it has ended result; else
+ *   id, side ("source", "destination"), vm, peer, mode ("trial": of a plan), phase, text, elapsed_ms, and when it has ended result; else
  *   undecided (bool), handoff (a state of policy/handoff_names.h), awaited (what), awaited_from (a peer, "this host",
  *   "an operator", null), connected (bool: to the peer), peer_word, peer_word_age_ms, commit_age_ms, pause_age_ms,
  *   qemu{pid,state} (of this host; "running", "paused", "ended"), held (why no COMMIT is sent), advice (what to do), and

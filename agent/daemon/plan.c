@@ -47,6 +47,12 @@ static void find_blocker(struct planning *planning, const char *side, const stru
     find(planning, side, "blocker", error->id, error->text);
 }
 
+/* A newer peer may have levels that this host does not know: whatever they are, they do not stop a migration. */
+static const char *known_level(const char *level)
+{
+    return strcmp(level, "blocker") == 0 || strcmp(level, "warning") == 0 ? level : "note";
+}
+
 static void take_findings(struct planning *planning, const char *side, const json_t *findings)
 {
     const json_t *finding;
@@ -54,7 +60,7 @@ static void take_findings(struct planning *planning, const char *side, const jso
 
     json_array_foreach(findings, i, finding)
     {
-        find(planning, side, json_string_value(json_object_get(finding, "level")),
+        find(planning, side, known_level(json_string_value(json_object_get(finding, "level"))),
              json_string_value(json_object_get(finding, "id")),
              json_string_value(json_object_get(finding, "text")));
     }

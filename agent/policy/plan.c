@@ -112,15 +112,36 @@ struct model {
     double total_ms, wire_bytes;
 };
 
-static struct model model_of(const struct plan_measures *measures, uint32_t throttle, bool at_worst)
+/* How well the pages shrink that become dirty. */
+enum shrinking {
+    AT_BEST, /* as all of memory */
+    LIKELY,
+    AT_WORST, /* as badly as any */
+};
+
+static double dirty_ratio(const struct model *model, enum shrinking shrinking)
+{
+    switch (shrinking) {
+    case AT_BEST:
+        return model->memory_ratio;
+    case AT_WORST:
+        return model->worst_ratio;
+    case LIKELY:
+        break;
+    }
+    return sqrt(model->memory_ratio *
+                model->worst_ratio); /* as forecast.c does with how much is dirty */
+}
+
+static struct model model_of(const struct plan_measures *measures, uint32_t throttle,
+                             enum shrinking shrinking)
 {
     struct model model = {.measures = measures, .slower = 1 - throttle / 100.0};
 
     model.memory_ratio = measures->memory_ratio > 0 ? measures->memory_ratio : 1;
     model.worst_ratio =
         measures->worst_ratio > model.memory_ratio ? measures->worst_ratio : model.memory_ratio;
-    /* Between the two, unless it is the worst that is asked for (forecast.c does the same with how much is dirty). */
-    model.dirty_ratio = at_worst ? model.worst_ratio : sqrt(model.memory_ratio * model.worst_ratio);
+    model.dirty_ratio = dirty_ratio(&model, shrinking);
     model.disk_ratio = measures->disk_ratio > 0 ? measures->disk_ratio : 1;
     model.link = (double)measures->link_rate / 1000;
     model.disk_writes = (double)measures->disk_write_rate / 1000 * model.slower;
@@ -230,11 +251,12 @@ static double round_ms(const struct model *model, double bytes, double ratio)
 
 static struct plan_prediction predict_live(const struct plan_measures *measures,
                                            const struct plan_limits *limits, uint32_t throttle,
-                                           bool at_worst)
+                                           enum shrinking shrinking)
 {
-    struct model model = model_of(measures, throttle, at_worst);
+    struct model model = model_of(measures, throttle, shrinking);
     struct plan_prediction never = {.is_known = true};
     double left = (double)measures->first_round, best = UNKNOWN_MS;
+    double longest_ratio = shrinking == AT_BEST ? model.dirty_ratio : model.worst_ratio;
 
     if (!can_predict(measures)) {
         return (struct plan_prediction){0};
@@ -253,7 +275,7 @@ static struct plan_prediction predict_live(const struct plan_measures *measures,
         carry(&model, ms, left, ratio);
         carry_writes_beside(&model, ms);
         /* As convergence.c decides: by the longest pause while rounds get shorter, by the likely one when they do not. */
-        if (pause_with(&model, dirty, model.worst_ratio) <= limits->max_downtime_ms ||
+        if (pause_with(&model, dirty, longest_ratio) <= limits->max_downtime_ms ||
             (is_stalled && pause <= limits->max_downtime_ms)) {
             return ending(&model, round, dirty);
         }
@@ -271,7 +293,7 @@ static struct plan_prediction predict_live(const struct plan_measures *measures,
 struct plan_prediction plan_predict_live(const struct plan_measures *measures,
                                          const struct plan_limits *limits, uint32_t throttle)
 {
-    return predict_live(measures, limits, throttle, false);
+    return predict_live(measures, limits, throttle, LIKELY);
 }
 
 /* What is dirty when quick pauses the guest, if DIRTY was at the end of the first round: it looks at the second one for a moment, *MS, or to its
@@ -288,7 +310,7 @@ static double dirty_at_pause(const struct model *model, double dirty, double *ms
 
 struct plan_prediction plan_predict_quick(const struct plan_measures *measures)
 {
-    struct model model = model_of(measures, 0, false), worst = model_of(measures, 0, true);
+    struct model model = model_of(measures, 0, LIKELY), worst = model_of(measures, 0, AT_WORST);
     struct plan_prediction prediction;
     double ms, dirty, left, moment;
 
@@ -351,7 +373,8 @@ static enum plan_confidence judge(const struct plan_measures *measures,
         say(reason, "the trial kept the link busy for only %.1f s", measures->link_busy_ms / 1e3);
         return PLAN_FAIR;
     }
-    if (plan->live.ends && !predict_live(measures, limits, 0, true).ends) {
+    if (predict_live(measures, limits, 0, AT_BEST).ends !=
+        predict_live(measures, limits, 0, AT_WORST).ends) {
         say(reason,
             "whether live comes to its end hangs on how well the pages shrink that become dirty");
         return PLAN_FAIR;
@@ -425,7 +448,18 @@ static enum plan_advice advise_live_only(const struct plan_limits *limits, struc
     return PLAN_ADVISE_LONGER_PAUSE;
 }
 
-static enum plan_advice advise(const struct plan_limits *limits, struct plan *plan)
+/* Live may come to its end; and if it does not, quick is no harm. */
+static bool is_worth_a_try(const struct plan_measures *measures, const struct plan_limits *limits,
+                           const struct plan *plan)
+{
+    struct plan_prediction best = predict_live(measures, limits, 0, AT_BEST);
+
+    return limits->mode == PLAN_AUTO && in_time(&best, limits) && in_time(&plan->quick, limits) &&
+           plan->quick.longest_ms <= limits->max_quick_downtime_ms;
+}
+
+static enum plan_advice advise(const struct plan_measures *measures,
+                               const struct plan_limits *limits, struct plan *plan)
 {
     if (!plan->quick.is_known) {
         say(plan->advice_reason, "%s", plan->confidence_reason);
@@ -438,6 +472,12 @@ static enum plan_advice advise(const struct plan_limits *limits, struct plan *pl
         say(plan->advice_reason, "live fits: a pause of %u ms after %u round%s of memory",
             plan->live.downtime_ms, plan->live.rounds, plan->live.rounds == 1 ? "" : "s");
         return PLAN_ADVISE_LIVE;
+    }
+    if (is_worth_a_try(measures, limits, plan)) {
+        say(plan->advice_reason,
+            "live may fit, which only the attempt shows; else quick pauses the guest for %.1f s, %.1f s at most",
+            plan->quick.downtime_ms / 1e3, plan->quick.longest_ms / 1e3);
+        return PLAN_ADVISE_TRY;
     }
     if (limits->max_throttle > 0 && in_time(&plan->throttled, limits)) {
         say(plan->advice_reason,
@@ -456,7 +496,7 @@ void plan_make(const struct plan_measures *measures, const struct plan_limits *l
     plan->throttled = plan_predict_live(measures, limits, limits->max_throttle);
     plan->quick = plan_predict_quick(measures);
     plan->confidence = judge(measures, limits, plan);
-    plan->advice = advise(limits, plan);
+    plan->advice = advise(measures, limits, plan);
 }
 
 const char *plan_confidence_word(enum plan_confidence confidence)
@@ -469,9 +509,10 @@ const char *plan_confidence_word(enum plan_confidence confidence)
 const char *plan_advice_word(enum plan_advice advice)
 {
     static const char *const words[] = {
-        [PLAN_ADVISE_NOTHING] = "unknown",           [PLAN_ADVISE_LIVE] = "live",
-        [PLAN_ADVISE_THROTTLED] = "live-throttled",  [PLAN_ADVISE_QUICK] = "quick",
-        [PLAN_ADVISE_LONGER_PAUSE] = "longer-pause", [PLAN_ADVISE_MORE_TIME] = "more-time"};
+        [PLAN_ADVISE_NOTHING] = "unknown",    [PLAN_ADVISE_LIVE] = "live",
+        [PLAN_ADVISE_TRY] = "try-live",       [PLAN_ADVISE_THROTTLED] = "live-throttled",
+        [PLAN_ADVISE_QUICK] = "quick",        [PLAN_ADVISE_LONGER_PAUSE] = "longer-pause",
+        [PLAN_ADVISE_MORE_TIME] = "more-time"};
 
     return words[advice];
 }

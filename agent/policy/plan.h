@@ -68,6 +68,7 @@ enum plan_confidence { PLAN_NO_CONFIDENCE, PLAN_LOW, PLAN_FAIR, PLAN_GOOD };
 enum plan_advice {
     PLAN_ADVISE_NOTHING,      /* too little is known */
     PLAN_ADVISE_LIVE,         /* with the limits that were given */
+    PLAN_ADVISE_TRY,          /* auto: live may do, and quick is within its limit if it does not */
     PLAN_ADVISE_THROTTLED,    /* the same, and auto will slow the guest down on the way */
     PLAN_ADVISE_QUICK,        /* within the limit that was given */
     PLAN_ADVISE_LONGER_PAUSE, /* only a longer pause than was allowed does it */

@@ -123,6 +123,7 @@ static void dirty_pages_that_may_not_shrink_make_the_pause_longer(void **state)
     assert_false(plan.live.ends);
     assert_in_range(plan.quick.downtime_ms, 320, 322);
     assert_in_range(plan.quick.longest_ms, 640, 642);
+    assert_int_equal(plan.advice, PLAN_ADVISE_TRY);
     /* Whether it ends hangs on that. */
     measures.worst_ratio = 0.64;
     plan = make(&measures, limits);
@@ -324,7 +325,10 @@ static void what_ends_ends_within_its_limits(void **state)
         if (plan.advice == PLAN_ADVISE_LIVE) {
             assert_true(plan.live.ends);
         }
-        if (plan.advice == PLAN_ADVISE_QUICK) {
+        if (plan.advice == PLAN_ADVISE_TRY) {
+            assert_int_equal(within.mode, PLAN_AUTO);
+        }
+        if (plan.advice == PLAN_ADVISE_QUICK || plan.advice == PLAN_ADVISE_TRY) {
             assert_true(plan.quick.longest_ms <= within.max_quick_downtime_ms);
         }
         if ((plan.advice == PLAN_ADVISE_LIVE || plan.advice == PLAN_ADVISE_QUICK) &&
