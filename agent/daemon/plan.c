@@ -148,9 +148,8 @@ void plan_cancel(struct planning *planning)
 
 static void finish(struct planning *planning)
 {
-    json_t *report;
+    json_t *report = plan_report(planning);
 
-    report = plan_report(planning);
     remember(planning, report);
     planning->handlers.done(report, planning->context);
     json_decref(report);

@@ -5,7 +5,7 @@
  *
  * The guest is not paused. QEMU would do that by itself as soon as it finds next to nothing left, and it runs ahead of what the mover has
  * read by what lies in the stream's socket and in buffers. So the mover holds the stream at half of the memory: what is behind that, even if
- * all of it were zero pages, of which each takes ZERO_RECORD bytes, is more than fits there. A VM with little memory gets a smaller socket
+ * all of it were zero pages, of which each takes 9 bytes of the stream, is more than fits there. A VM with little memory gets a smaller socket
  * buffer for that, and one with less than MEMORY_MIN goes without the memory's part.
  */
 #include "source_state.h"
@@ -23,6 +23,7 @@
 #define MEMORY_MS 3000
 /* So long TCP and zstd may take to find their pace, when there is that long. */
 #define SETTLE_MS 1000
+/* After the hold: what was read leaves, and the mover's samples tell of it. */
 #define HELD_MS 300
 #define READS_HELD_MS 10000
 /* Less says nothing of a rate. */
@@ -143,7 +144,6 @@ void source_trial_memory_tick(struct source *source)
     if (source->held && source->trial.held_ns == 0) {
         source->trial.held_ns = now_ns;
     }
-    /* What was read leaves, and the mover's samples tell of it. */
     if (ms >= MEMORY_MS ||
         (source->held && now_ns - source->trial.held_ns >= HELD_MS * 1000000ull)) {
         end(source);

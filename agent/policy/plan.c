@@ -249,6 +249,7 @@ static double round_ms(const struct model *model, double bytes, double ratio)
     return ms > ROUND_MIN_MS ? ms : ROUND_MIN_MS;
 }
 
+/* Live with the guest's vCPUs and writes slowed down by THROTTLE per cent. */
 static struct plan_prediction predict_live(const struct plan_measures *measures,
                                            const struct plan_limits *limits, uint32_t throttle,
                                            enum shrinking shrinking)
@@ -290,12 +291,6 @@ static struct plan_prediction predict_live(const struct plan_measures *measures,
     return never;
 }
 
-struct plan_prediction plan_predict_live(const struct plan_measures *measures,
-                                         const struct plan_limits *limits, uint32_t throttle)
-{
-    return predict_live(measures, limits, throttle, LIKELY);
-}
-
 /* What is dirty when quick pauses the guest, if DIRTY was at the end of the first round: it looks at the second one for a moment, *MS, or to its
  * end. */
 static double dirty_at_pause(const struct model *model, double dirty, double *ms)
@@ -308,7 +303,7 @@ static double dirty_at_pause(const struct model *model, double dirty, double *ms
     return left < dirty ? left : dirty;
 }
 
-struct plan_prediction plan_predict_quick(const struct plan_measures *measures)
+static struct plan_prediction predict_quick(const struct plan_measures *measures)
 {
     struct model model = model_of(measures, 0, LIKELY), worst = model_of(measures, 0, AT_WORST);
     struct plan_prediction prediction;
@@ -492,9 +487,9 @@ void plan_make(const struct plan_measures *measures, const struct plan_limits *l
                struct plan *plan)
 {
     memset(plan, 0, sizeof *plan);
-    plan->live = plan_predict_live(measures, limits, 0);
-    plan->throttled = plan_predict_live(measures, limits, limits->max_throttle);
-    plan->quick = plan_predict_quick(measures);
+    plan->live = predict_live(measures, limits, 0, LIKELY);
+    plan->throttled = predict_live(measures, limits, limits->max_throttle, LIKELY);
+    plan->quick = predict_quick(measures);
     plan->confidence = judge(measures, limits, plan);
     plan->advice = advise(measures, limits, plan);
 }

@@ -59,8 +59,7 @@ struct plan_prediction {
     uint32_t rounds;      /* of memory; where it does not end, those until that shows */
     uint32_t downtime_ms; /* where it does not end: the shortest there would be; UINT32_MAX: none */
     uint64_t wire_bytes;  /* where it ends */
-    uint32_t
-        longest_ms; /* quick: the pause when what is dirty shrinks as badly as anything that was seen */
+    uint32_t longest_ms;  /* quick: the pause when what is dirty shrinks as badly as anything */
 };
 
 enum plan_confidence { PLAN_NO_CONFIDENCE, PLAN_LOW, PLAN_FAIR, PLAN_GOOD };
@@ -77,22 +76,18 @@ enum plan_advice {
 
 /* All that is said to an operator. */
 struct plan {
-    struct plan_prediction live, throttled,
-        quick; /* THROTTLED: live with all of max_throttle in force */
+    /* THROTTLED: live with all of max_throttle in force. */
+    struct plan_prediction live, throttled, quick;
     enum plan_confidence confidence;
     enum plan_advice advice;
-    uint32_t
-        needed_ms; /* PLAN_ADVISE_LONGER_PAUSE, PLAN_ADVISE_MORE_TIME: what would have to be allowed, with room */
+    /* PLAN_ADVISE_LONGER_PAUSE, PLAN_ADVISE_MORE_TIME: what would have to be allowed, with room; 0: nothing helps. */
+    uint32_t needed_ms;
     char confidence_reason[PLAN_REASON_SIZE];
     char advice_reason[PLAN_REASON_SIZE];
 };
 
 /* Bytes of memory that are dirty MS after none was. Grows with MS, is at a measured period what was measured, and never more than there is. */
 double plan_dirty_bytes(const struct plan_measures *measures, double ms);
-/* Live with the guest's vCPUs and writes slowed down by THROTTLE per cent. */
-struct plan_prediction plan_predict_live(const struct plan_measures *measures,
-                                         const struct plan_limits *limits, uint32_t throttle);
-struct plan_prediction plan_predict_quick(const struct plan_measures *measures);
 void plan_make(const struct plan_measures *measures, const struct plan_limits *limits,
                struct plan *plan);
 
