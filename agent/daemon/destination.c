@@ -572,6 +572,9 @@ static void take_offer(struct visitor *visitor, json_t *offer)
     }
     destination_bind(destination, peer);
     migration_register(&destination->migration);
+    migration_record_begin(&destination->migration, "begin",
+                           must_json(json_pack("{sO,sO}", "mode", json_object_get(offer, "mode"),
+                                               "lanes", json_object_get(offer, "lanes"))));
     destination_prepare_begin(destination);
 }
 

@@ -198,6 +198,7 @@ void destination_recover(struct daemon *daemon, const char *path,
         destination_is_trial(destination);
     }
     migration_register(&destination->migration);
+    migration_record_begin(&destination->migration, "restart", NULL);
     destination->undo = undo_new(daemon->base, destination->journal);
     undo_restore(destination->undo, content);
     destination->recovered_journal = journal;

@@ -1,6 +1,7 @@
 #include "directories.h"
 
 #include "agent/common/must.h"
+#include "agent/common/timeline_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -79,6 +80,7 @@ bool directories_prepare(const struct config *config, int *lock_fd, struct error
     }
     return make_below(config->state_dir, "identity", error) &&
            make_below(config->state_dir, "journal", error) &&
+           make_below(config->state_dir, TIMELINE_DIRECTORY, error) &&
            make_below(config->state_dir, "vms", error) && make(config->run_dir, error) &&
            make_below(config->run_dir, "migrations", error) &&
            make_below(config->run_dir, "vms", error);

@@ -6,6 +6,7 @@
  *   STATE/identity/     the host's key (tls/identity.h)
  *   STATE/trust.json    the peers (tls/trust.h)
  *   STATE/journal/      one file per migration and side (agent/common/journal_file.h)
+ *   STATE/timeline/     likewise, for people (timeline.h)
  *   STATE/vms/          NAME/launch: how to start what this host owns
  *   RUN/control.sock    unless set otherwise
  *   RUN/migrations/     ID/: sockets of a migration under way

@@ -6,6 +6,7 @@
 #include "agent/common/log.h"
 #include "agent/common/must.h"
 #include "agent/common/pause_point.h"
+#include "agent/common/timeline_file.h"
 #include "protocol/message.h"
 
 #include <openssl/rand.h>
@@ -60,6 +61,7 @@ void migration_clear(struct migration *migration)
     free(migration->peer);
     free(migration->phase_text);
     json_decref(migration->result);
+    timeline_free(migration->timeline);
 }
 
 static void release(struct migration *migration)
@@ -86,10 +88,59 @@ static void drop_oldest_finished(struct daemon *daemon)
     }
 }
 
+static const char *side_word(const struct migration *migration)
+{
+    return migration->side == MIGRATION_SOURCE ? "source" : "destination";
+}
+
 void migration_register(struct migration *migration)
 {
-    drop_oldest_finished(migration->daemon);
-    TAILQ_INSERT_TAIL(&migration->daemon->migrations, migration, link);
+    struct daemon *daemon = migration->daemon;
+
+    drop_oldest_finished(daemon);
+    TAILQ_INSERT_TAIL(&daemon->migrations, migration, link);
+    if (!migration->trial) {
+        migration->timeline =
+            timeline_open(daemon->config.state_dir, migration->id, side_word(migration));
+    }
+}
+
+/* --- its timeline --- */
+
+static void record(struct migration *migration, enum timeline_kind kind, const char *event,
+                   const json_t *members)
+{
+    if (migration->timeline) {
+        timeline_add(migration->timeline, kind, event, clock_boottime_ms() - migration->started_ms,
+                     members);
+    }
+}
+
+void migration_record(struct migration *migration, enum timeline_kind kind, const char *event,
+                      json_t *members)
+{
+    record(migration, kind, event, members);
+    json_decref(members);
+}
+
+void migration_record_begin(struct migration *migration, const char *event, json_t *members)
+{
+    time_t now = time(NULL);
+    struct tm parts;
+    char text[32] = "";
+    json_t *line;
+
+    if (gmtime_r(&now, &parts)) {
+        strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
+    }
+    line = must_json(json_pack("{si,ss,sI,ss,ss,so,ss,ss,ss}", "schema", TIMELINE_SCHEMA, "time",
+                               text, "began_s", (json_int_t)now, "id", migration->id, "side",
+                               side_word(migration), "vm", must_json(message_text(migration->vm)),
+                               "host", migration->daemon->host, "peer", migration->peer, "watari",
+                               WATARI_VERSION));
+    json_object_update(line, members);
+    json_decref(members);
+    migration_record(migration, TIMELINE_EVENT, event, line);
 }
 
 struct migration *migration_find(struct daemon *daemon, const char *id_or_vm)
@@ -154,7 +205,7 @@ json_t *migration_describe(const struct migration *migration)
     static const char *const modes[] = {"auto", "live", "quick"};
     json_t *object = must_json(json_pack(
         "{ss,ss,ss,ss,ss,ss,so,sI}", "id", migration->id, "side",
-        migration->side == MIGRATION_SOURCE ? "source" : "destination", "vm", migration->vm, "peer",
+        side_word(migration), "vm", migration->vm, "peer",
         migration->peer, "mode", migration->trial ? "trial" : modes[migration->mode], "phase",
         migration->phase, "text",
         must_json(message_text(migration->phase_text ? migration->phase_text : "")), "elapsed_ms",
@@ -194,6 +245,9 @@ void migration_publish(struct migration *migration, const char *event, json_t *m
     if (text) {
         log_info("migration %s of %s: %s: %s", migration->id, migration->vm, event, text);
     }
+    if (strcmp(event, "progress") != 0 && strcmp(event, "decision") != 0) {
+        record(migration, TIMELINE_EVENT, event, members);
+    }
     tell(migration, object, false);
     json_decref(members);
     json_decref(object);
@@ -203,8 +257,7 @@ static void pause_at_phase(const struct migration *migration)
 {
     char name[64];
 
-    snprintf(name, sizeof name, "%s-phase-%s",
-             migration->side == MIGRATION_SOURCE ? "source" : "destination", migration->phase);
+    snprintf(name, sizeof name, "%s-phase-%s", side_word(migration), migration->phase);
     pause_point(name);
 }
 
@@ -237,6 +290,7 @@ static void log_result(const struct migration *migration, const json_t *result)
 void migration_undecided(struct migration *migration, json_t *result)
 {
     log_result(migration, result);
+    record(migration, TIMELINE_EVENT, "undecided", result);
     tell(migration, result, true);
     json_decref(result);
 }
@@ -246,6 +300,9 @@ void migration_finish(struct migration *migration, json_t *result)
     migration->result = result;
     migration->phase = "ended";
     log_result(migration, result);
+    record(migration, TIMELINE_RESULT, "result", result);
+    timeline_free(migration->timeline);
+    migration->timeline = NULL;
     tell(migration, result, true);
 }
 

@@ -8,6 +8,8 @@
 #ifndef WATARI_DAEMON_MIGRATION_H
 #define WATARI_DAEMON_MIGRATION_H
 
+#include "timeline.h"
+
 #include "agent/common/error.h"
 
 #include <jansson.h>
@@ -99,6 +101,7 @@ struct migration {
         decided; /* the VM belongs here for good; only the other side's acknowledgement is awaited */
     json_t *result; /* the result object of DESIGN §10; NULL while it runs */
     const struct migration_ops *ops;
+    struct timeline *timeline; /* from migration_register() to the result; NULL for a trial, which leaves nothing */
     LIST_HEAD(, migration_watcher) watchers;
     TAILQ_ENTRY(migration) link;
 };
@@ -112,6 +115,11 @@ void migration_init(struct migration *migration, struct daemon *daemon, enum mig
 /* Frees the names; for a struct that was never registered. */
 void migration_clear(struct migration *migration);
 void migration_register(struct migration *migration);
+/* The first line of its timeline, or of what a daemon adds that was started again: EVENT is "begin" or "restart". Steals MEMBERS. */
+void migration_record_begin(struct migration *migration, const char *event, json_t *members);
+/* A line of its timeline that nobody else is told: timeline.h. Steals MEMBERS. */
+void migration_record(struct migration *migration, enum timeline_kind kind, const char *event,
+                      json_t *members);
 /* By id, or by VM name when exactly one undecided migration of that VM is here. NULL when there is none. */
 struct migration *migration_find(struct daemon *daemon, const char *id_or_vm);
 /* An undecided migration of that VM on this host, else NULL. */
@@ -126,7 +134,8 @@ void migration_note_begun(struct daemon *daemon, int64_t begun_s);
 /* Common members and the side's own: {id, side, vm, peer, mode, phase, elapsed_ms, ..., result?}. Caller's reference. */
 json_t *migration_describe(const struct migration *migration);
 
-/* Adds "event", "id" and "vm" in front and tells all watchers and the log (progress is not logged). Steals MEMBERS. */
+/* Adds "event", "id" and "vm" in front and tells all watchers, the log (progress is not logged) and the timeline (neither progress nor
+ * decisions: those have lines of their own). Steals MEMBERS. */
 void migration_publish(struct migration *migration, const char *event, json_t *members);
 /* Moves to PHASE: publishes {"event":"phase","phase":PHASE,"text":TEXT}. */
 void migration_phase(struct migration *migration, const char *phase, const char *text, ...)

@@ -552,6 +552,7 @@ static void on_inspected(struct inspection *inspection, const struct error *erro
         return;
     }
     inspection_take(&source->inspection, inspection);
+    source_record_vm(source);
     if (inspection_blocker(&source->inspection, &blocker)) {
         source->refused = true;
         source_fail(source, &blocker);
@@ -649,6 +650,7 @@ struct migration *source_start(struct daemon *daemon, struct migrate_request *re
         return NULL;
     }
     migration_register(&source->migration);
+    source_record_begin(source);
     migration_phase(&source->migration, PHASE_PREFLIGHT, "%s (pid %d) to %s, %s",
                     source->migration.vm, (int)source->vm.pid, source->migration.peer,
                     source_mode_word(source));

@@ -414,6 +414,7 @@ void source_owned(struct source *source, const json_t *message)
     if (resumed && source->paused_ns && source->resumed_ns == 0 &&
         peer_clock(source->peer, &offset, &source->downtime_error_ns)) {
         source->resumed_ns = (uint64_t)((int64_t)resumed + offset);
+        source_record_mark(source, "resumed");
     }
     if (!json_is_true(json_object_get(message, "running"))) {
         source->ended_there = source->lost = true;

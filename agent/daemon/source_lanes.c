@@ -133,7 +133,8 @@ bool source_suspend(struct source *source, const struct error *why)
         migration_publish(
             &source->migration, "warning",
             must_json(json_pack(
-                "{ss}", "text",
+                "{ss,so,ss}", "what", "link-lost", "why", must_json(message_text(why->text)),
+                "text",
                 "the link to the destination is lost: it goes on where it was as soon as that is back")));
     }
     if (source->peer && source->peer_up) {
@@ -230,7 +231,8 @@ static void went_on(struct source *source)
              (double)(clock_boottime_ms() - source->suspended_ms) / 1000);
     source->suspended = source->replacing = false;
     source->resumed++;
-    migration_publish(&source->migration, "warning", must_json(json_pack("{ss}", "text", text)));
+    migration_publish(&source->migration, "warning",
+                      must_json(json_pack("{ss,ss}", "what", "resumed", "text", text)));
     say_again(source);
 }
 

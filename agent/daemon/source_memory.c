@@ -157,6 +157,7 @@ void source_memory_begin(struct source *source)
 
     source->memory_begun = true;
     convergence_init(&source->convergence, &limits);
+    source_record_limits(source, &limits);
     migration_phase(&source->migration, PHASE_MEMORY, "%.0f MiB of memory, %.1f MiB of disk left",
                     (double)source->inspection.memory_bytes / 1048576.0,
                     (double)source_disk_left(source) / 1048576.0);
@@ -289,9 +290,12 @@ static void begin_switchover(struct source *source, bool falling_back);
 static enum convergence_verdict judge(struct source *source)
 {
     struct convergence_sample sample;
+    enum convergence_verdict verdict;
 
     source_sample_convergence(source, &sample);
-    return convergence_step(&source->convergence, &sample);
+    verdict = convergence_step(&source->convergence, &sample);
+    source_record_sample(source, &sample, verdict);
+    return verdict;
 }
 
 /* What the controller decides besides going on and ending, and why. */
@@ -436,6 +440,7 @@ void source_last_passes(struct source *source)
 static void guest_stands_still(struct source *source)
 {
     source->disks_frozen = true;
+    source_record_mark(source, "guest-stopped");
     take_back_hold(source);
     source_last_passes(source);
 }
@@ -505,6 +510,7 @@ static void continue_if_ready(struct source *source)
 void source_disks_done(struct source *source)
 {
     source->disks_done = true;
+    source_record_mark(source, "disks-done");
     if (!source->pre_switchover) {
         qmp_execute(source->qmp, "migrate-set-parameters",
                     must_json(json_pack("{si}", "downtime-limit", DOWNTIME_LIMIT_MAX_MS)), -1,
@@ -594,6 +600,7 @@ static void on_migration_status(struct source *source, const char *status)
     }
     if (strcmp(status, "pre-switchover") == 0) {
         source->pre_switchover = true;
+        source_record_mark(source, status);
         if (source->request.trial) {
             source_fail_text(source, "unasked-pause",
                              "QEMU paused the guest by itself in the trial of a plan");
@@ -603,6 +610,7 @@ static void on_migration_status(struct source *source, const char *status)
             continue_if_ready(source);
         }
     } else if (strcmp(status, "completed") == 0) {
+        source_record_mark(source, status);
         source_handoff(source, SOURCE_IN_COMPLETED, NULL);
     } else if (strcmp(status, "failed") == 0 || strcmp(status, "cancelled") == 0) {
         migration_failed(source, status);
@@ -654,6 +662,7 @@ void source_memory_last_held(struct source *source)
 void source_memory_done(struct source *source, const struct report_memory *report)
 {
     source->stream_done = true;
+    source_record_mark(source, "stream-done");
     source->stream_bytes = report->bytes;
     for (size_t i = 0; i < ORDERS_HASH_SIZE; i++) {
         snprintf(source->stream_hash + 2 * i, 3, "%02x", report->hash[i]);

@@ -129,7 +129,8 @@ static void announce(struct source *source, const struct error *why)
 
     log_warning("migration %s of %s: %s", source->migration.id, vm, text);
     migration_publish(&source->migration, "warning",
-                      must_json(json_pack("{so}", "text", must_json(message_text(text)))));
+                      must_json(json_pack("{ss,so}", "what", "movers-replaced", "text",
+                                          must_json(message_text(text)))));
     free(text);
 }
 

@@ -29,6 +29,9 @@ static void take_loaded(struct source *source, const json_t *object)
                          source->migration.peer);
         return;
     }
+    if (!source->hash_agreed) {
+        source_record_mark(source, "loaded");
+    }
     source->hash_agreed = true;
     source->suspended = false; /* nothing is left to be sent */
     source_handoff(source, SOURCE_IN_LOADED, &word);

@@ -282,6 +282,7 @@ void source_recover(struct daemon *daemon, const char *path, const struct journa
     source = restore(daemon, path, content, begin_record);
     source->recovered_journal = journal;
     migration_register(&source->migration);
+    migration_record_begin(&source->migration, "restart", NULL);
     find_qemu(source, begin_record);
     if (source->process && journal.committed && !journal.taken_back) {
         ask_first(source);

@@ -18,6 +18,7 @@
  *   source_take_back.c  taking the VM back after the commit
  *   source_resolve.c  status, evidence and the operator's decision
  *   source_result.c   what the operator is told
+ *   source_timeline.c what the timeline is told
  *
  * The way of a migration is one direction through prepare -> bulk -> passes -> memory -> paused -> handoff -> cleanup; each step ends in a
  * call of the next one's begin function. Anything that goes wrong calls source_fail(), which ends every step under way.
@@ -151,6 +152,7 @@ struct source {
 
     /* memory */
     struct convergence convergence;
+    enum convergence_verdict recorded_verdict; /* the last one, in the timeline */
     bool nbd_started;    /* or being started */
     bool bulk_started;   /* the disks' exports are open or being opened */
     bool memory_begun;   /* the destination was told */
@@ -431,6 +433,19 @@ void source_describe_handoff(const struct source *source, json_t *into);
 void source_evidence(const struct migration *migration, json_t *into);
 bool source_resolve(struct migration *migration, enum resolve_decision decision, bool source_is_off,
                     struct error *error);
+
+/* --- source_timeline.c --- */
+/* The request, first of all. */
+void source_record_begin(struct source *source);
+/* The VM, once it was looked at. */
+void source_record_vm(struct source *source);
+/* The controller was begun with LIMITS. */
+void source_record_limits(struct source *source, const struct convergence_limits *limits);
+/* The controller has judged SAMPLE. */
+void source_record_sample(struct source *source, const struct convergence_sample *sample,
+                          enum convergence_verdict verdict);
+/* A moment of the pause: agent/common/timeline_file.h has the words. */
+void source_record_mark(struct source *source, const char *what);
 
 /* --- source_result.c --- */
 /* "auto", "live", "quick": what was asked for. */

@@ -38,6 +38,7 @@ void source_disks_sent(struct source *source)
 {
     struct order order = {.type = ORDER_VERIFY};
 
+    source_record_mark(source, "disk-passes-done");
     if (!source->request.verify) {
         source_exports_end(source);
         return;
