@@ -64,6 +64,11 @@ static const struct command commands[] = {
     {"watch", command_watch, "watch ID", "Follows a migration; exits as `migrate` would", NULL},
     {"cancel", command_cancel, "cancel ID",
      "Ends a migration with the guest at its source; exits 0 when that was in time", NULL},
+    {"report", command_report, "report ID [--state-dir DIR]",
+     "Tells what a migration was asked for, saw, decided and came to, also when it has ended",
+     "ID is a migration's id or its beginning, or a VM's name: its last one. Reads the timelines that\n"
+     "watarid keeps, and needs no watarid. With --json the lines as they are.\n"
+     "  --state-dir DIR  watarid's (default: /var/lib/watari)\n"},
     {"resolve", command_resolve, "resolve ID --run-here|--give-up [--source-is-off] [--yes]",
      "Decides where an undecided VM belongs, when the other host cannot be asked",
      "ID is a migration's id, or the VM's name. Shows how it stands, what the decision will do and\n"
