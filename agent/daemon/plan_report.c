@@ -240,7 +240,7 @@ static struct plan_measures measures_of(const struct planning *planning)
         .worst_ratio = json_number_value(json_object_get(memory, "worst_ratio")),
         .disk_ratio = json_number_value(json_object_get(disk, "ratio")),
         .prepare_ms = PREPARE_MS,
-        .fixed_ms = forecast_fixed_ms(planning->sync_ns, round_trip_ns),
+        .fixed_ms = forecast_fixed_ms(planning->sync_ns, round_trip_ns, FORECAST_ANSWER_NS),
     };
 
     if (planning->shown) {

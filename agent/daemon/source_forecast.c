@@ -89,6 +89,10 @@ void source_note_link(struct source *source)
         return;
     }
     link->was_held = link->was_held || source->held || source->suspended;
+    if (source->sample.stream_delay_us > 0) {
+        link->delay_us[link->next_delay] = source->sample.stream_delay_us;
+        link->next_delay = (link->next_delay + 1) % LINK_DELAYS;
+    }
     if (link->begun_ns == 0) {
         begin_window(link, &now, now_ns);
     } else if (now_ns - link->begun_ns >= WINDOW_NS) {
@@ -154,9 +158,39 @@ void source_note_pass(struct source *source, uint64_t data_bytes, uint64_t ns)
         ms -= (double)data_bytes * 1000 / (double)rate;
     }
     ms = ms > 0 ? ms : 0;
-    /* Beside a busy memory a pass also waits for its turn on the link, which is not its own cost: the short ones tell it. */
-    source->pass_ms =
-        source->pass_ms <= 0 || ms < source->pass_ms ? ms : (7 * source->pass_ms + ms) / 8;
+    source->pass_ms[source->pass_count++ % RECENT_PASSES] = ms;
+}
+
+/* Beside a busy memory a pass also waits for its turn on the link, which is not its own cost: the shortest of the last ones tells it. */
+static uint32_t pass_ms(const struct source *source)
+{
+    size_t count = source->pass_count < RECENT_PASSES ? source->pass_count : RECENT_PASSES;
+    double shortest = count > 0 ? source->pass_ms[0] : 0;
+
+    for (size_t i = 1; i < count; i++) {
+        shortest = source->pass_ms[i] < shortest ? source->pass_ms[i] : shortest;
+    }
+    return (uint32_t)shortest;
+}
+
+void source_note_answer(struct source *source, uint64_t ns)
+{
+    source->answer_ns = ns > source->answer_ns ? ns : (7 * source->answer_ns + ns) / 8;
+}
+
+/* How long what is on its way will take: as long as such lately took, and what QEMU itself holds back. 0: not known. */
+static uint32_t in_flight_ms(const struct link_rate *link, uint64_t memory_rate)
+{
+    uint64_t sum = 0, count = 0;
+
+    for (size_t i = 0; i < LINK_DELAYS; i++) {
+        sum += link->delay_us[i];
+        count += link->delay_us[i] > 0;
+    }
+    if (count == 0 || memory_rate == 0) {
+        return 0;
+    }
+    return (uint32_t)(sum / count / 1000 + (uint64_t)QEMU_BUFFERED_BYTES * 1000 / memory_rate + 1);
 }
 
 static uint32_t fixed_ms(const struct source *source)
@@ -164,8 +198,9 @@ static uint32_t fixed_ms(const struct source *source)
     uint64_t round_trip = source->peer ? peer_round_trip(source->peer) : 0;
 
     /* The destination's flush is part of the last pass. */
-    return source_verify_ms(source) +
-           forecast_fixed_ms(source->journal_sync_ns, round_trip == UINT64_MAX ? 0 : round_trip);
+    return source_verify_ms(source) + forecast_fixed_ms(source->journal_sync_ns,
+                                                        round_trip == UINT64_MAX ? 0 : round_trip,
+                                                        source->answer_ns);
 }
 
 void source_sample_convergence(const struct source *source, struct convergence_sample *sample)
@@ -179,11 +214,13 @@ void source_sample_convergence(const struct source *source, struct convergence_s
         .memory_left = source->memory_left,
         .memory_dirty_rate = source->memory_dirty_rate,
         .in_flight = mover->stream_bytes - mover->stream_acknowledged + QEMU_BUFFERED_BYTES,
+        .in_flight_ms =
+            in_flight_ms(&source->link, payload_rate(source, source->link.memory_ratio)),
         .memory_rate = payload_rate(source, source->link.memory_ratio),
         .memory_rate_least = payload_rate(source, source->link.worst_ratio),
         .disk_left = source_disk_left(source),
         .disk_rate = payload_rate(source, source->link.disk_ratio),
-        .pass_ms = (uint32_t)source->pass_ms,
+        .pass_ms = pass_ms(source),
         .fixed_ms = fixed_ms(source),
         .pass_running = source_pass_running(source),
         .pass_left = source_pass_left(source),

@@ -351,6 +351,7 @@ static void on_nodes(json_t *value, const struct error *error, void *context)
         return;
     }
     source_note_dirty(source, value);
+    source_note_answer(source, clock_monotonic_ns() - source->asked_ns);
     if (source->switching || source->failing || !source->memory_started) {
         return;
     }
@@ -380,6 +381,7 @@ static void ask(struct source *source)
         return;
     }
     source->asking = true;
+    source->asked_ns = clock_monotonic_ns();
     qmp_execute(source->qmp, "query-migrate", NULL, -1, on_migrate_state, source);
     qmp_execute(source->qmp, "query-named-block-nodes", must_json(json_pack("{sb}", "flat", 1)), -1,
                 on_nodes, source);
@@ -573,6 +575,7 @@ static void unasked_pause(struct source *source)
     migration_phase(&source->migration, PHASE_PAUSED, "QEMU found nothing left to send");
     source_journal_paused(source);
     source_handoff(source, SOURCE_IN_PAUSED, NULL);
+    tell_left(source); /* it is answered with how it stands now */
     qmp_execute(source->qmp, "query-migrate", NULL, -1, on_unasked_pause_known, source);
 }
 

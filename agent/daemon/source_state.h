@@ -52,6 +52,8 @@ struct qmp;
 struct undo;
 
 #define LINK_WINDOWS 4
+#define LINK_DELAYS 4
+#define RECENT_PASSES 8
 
 enum pass_state {
     PASS_IDLE,
@@ -161,6 +163,7 @@ struct source {
     bool memory_ending;  /* and is being cancelled, because the movers are replaced */
     bool asking_end;     /* whether it is */
     bool asking;         /* a question whose answer decides is under way */
+    uint64_t asked_ns, answer_ns; /* since when; how long QEMU lately took to answer, the longest fading */
     bool held;           /* the mover holds the stream back */
     bool switching;      /* the pause was decided, or QEMU began it */
     bool fell_back;      /* from live to quick */
@@ -193,6 +196,8 @@ struct source {
         uint64_t peak;                   /* of all windows */
         double memory_ratio, disk_ratio; /* wire bytes for each byte; 0: not known yet */
         double worst_ratio;              /* of memory, lately */
+        uint64_t delay_us[LINK_DELAYS];  /* of the stream, in the last samples that had one */
+        size_t next_delay;
     } link;
     struct source_trial {
         uint64_t prepare_ms;         /* until the bulk pass began */
@@ -204,7 +209,8 @@ struct source {
         uint64_t memory_ns, memory_rate; /* how long it moved; bytes/s on the wire, 0: not known */
         uint64_t ended_ns;
     } trial;
-    double pass_ms;     /* what a disk pass costs besides its data */
+    double pass_ms[RECENT_PASSES]; /* what the last disk passes cost besides their data */
+    size_t pass_count;
     uint64_t disk_rate; /* bytes/s of the last pass that was large enough to tell; 0: none was */
     uint64_t stream_bytes;
     char stream_hash[33];
@@ -384,6 +390,8 @@ struct convergence_limits source_convergence_limits(const struct source *source)
 void source_note_link(struct source *source);
 /* A pass of DATA_BYTES took NS. */
 void source_note_pass(struct source *source, uint64_t data_bytes, uint64_t ns);
+/* QEMU took NS to answer what the controller has to know. */
+void source_note_answer(struct source *source, uint64_t ns);
 void source_sample_convergence(const struct source *source, struct convergence_sample *sample);
 
 /* Bytes/s on the wire while the link was busy with memory; 0: not known. */

@@ -76,9 +76,9 @@ static uint64_t resident_bytes(const struct mover *mover)
     return pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-static void fill_sample(const struct mover *mover, struct report_sample *sample)
+static void fill_sample(struct mover *mover, struct report_sample *sample)
 {
-    const struct counters *counters = &mover->counters;
+    struct counters *counters = &mover->counters;
 
     sample->wire_sent = mover->ended_sent;
     sample->wire_received = mover->ended_received;
@@ -99,6 +99,7 @@ static void fill_sample(const struct mover *mover, struct report_sample *sample)
     sample->stream_bytes = count_get(&counters->stream_bytes);
     sample->stream_acknowledged = count_get(&counters->stream_acknowledged);
     sample->stream_wire_bytes = count_get(&counters->stream_wire_bytes);
+    sample->stream_delay_us = atomic_exchange(&counters->stream_delay_us, 0);
     sample->resent_bytes = count_get(&counters->resent_bytes);
     sample->pages = count_get(&counters->pages);
     sample->zero_pages = count_get(&counters->zero_pages);
@@ -199,8 +200,9 @@ static void serve(struct mover *mover)
             return;
         }
         is_blocked = flushed == REPORTER_BLOCKED;
-        if (mover->settings.role != 0 && mover_now_us() >= next_sample) {
+        if (mover->wants_sample || (mover->settings.role != 0 && mover_now_us() >= next_sample)) {
             send_sample(mover);
+            mover->wants_sample = false;
             next_sample = mover_now_us() + SAMPLE_US;
         }
     }

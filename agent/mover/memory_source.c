@@ -76,6 +76,16 @@ static const struct stream_counts *counts_of(const struct memory_source *source)
     return stream_cutter_counts(page_encoder_cutter(source->encoder));
 }
 
+/* Lane threads only, one at a time: the mutex is held. The main thread takes it and begins anew. */
+static void note_delay(struct counters *counters, uint64_t us)
+{
+    uint64_t longest = atomic_load(&counters->stream_delay_us);
+
+    while (us > longest &&
+           !atomic_compare_exchange_weak(&counters->stream_delay_us, &longest, us)) {
+    }
+}
+
 bool memory_source_received(struct memory_source *source, const struct frame_received *received)
 {
     enum kept_verdict verdict;
@@ -84,7 +94,10 @@ bool memory_source_received(struct memory_source *source, const struct frame_rec
     pthread_mutex_lock(&source->mutex);
     verdict = kept_received(&source->kept, received, &sent_us);
     if (verdict == KEPT_NEWS) {
-        window_received(&source->window, mover_now_us(), sent_us, received->bytes);
+        uint64_t now = mover_now_us();
+
+        window_received(&source->window, now, sent_us, received->bytes);
+        note_delay(&source->mover->counters, now - sent_us);
         count_set(&source->mover->counters.stream_acknowledged, received->bytes);
     }
     pthread_mutex_unlock(&source->mutex);

@@ -30,6 +30,7 @@
 struct counters {
     _Atomic uint64_t disk_bytes, disk_acknowledged, disk_zero_bytes, disk_wire_bytes;
     _Atomic uint64_t stream_bytes, stream_acknowledged, stream_wire_bytes;
+    _Atomic uint64_t stream_delay_us; /* the longest since the last sample */
     _Atomic uint64_t resent_bytes;
     _Atomic uint64_t pages, zero_pages, page_bytes, same_pages, delta_pages;
     _Atomic uint64_t pass_left[ORDERS_MAX_DISKS], pass_reached[ORDERS_MAX_DISKS];
@@ -57,6 +58,7 @@ struct mover {
      * to hold it back would. */
     atomic_bool guest_is_paused;
     atomic_bool fail_sent; /* the FAIL frame has left through some lane */
+    bool wants_sample; /* the daemon decides now; main thread only */
     int statm_fd; /* /proc/self/statm, opened while paths may still be opened; -1: not there */
 
     /* Set at BEGIN, by role; the others stay NULL. */

@@ -208,6 +208,7 @@ static bool obey(struct mover *mover, const struct order *order, int fd)
         return resume(mover, order);
     case ORDER_LEFT:
         outbox_set_left(mover->outbox, FRAME_SEGMENT, order->left.bytes);
+        mover->wants_sample = true;
         return true;
     case ORDER_GO:
         if (order->go.last) {

@@ -23,10 +23,10 @@
  *     | <---------------------- HELD{pages} ---  |
  *     | -- GO{last} -------------------------->  |  read on (takes a HOLD back)
  *     | -- LEFT{bytes} ---------------------->  |  so much memory is still to come, for QEMU: the
- *     |                                          |  disks get the link in proportion
+ *     |                                          |  disks get the link in proportion. A SAMPLE follows
  *     | <--------- MEMORY_DONE{bytes, hash} ---  |  EOF seen, all RECEIVED by the other side
  *     | <---------------------- SAMPLE{...} ---  |  every 100 ms from BEGIN on, and before
- *     |                                          |  PASS_DONE, VERIFIED and MEMORY_DONE
+ *     |                                          |  HELD, PASS_DONE, VERIFIED and MEMORY_DONE
  *
  *   daemon                                     destination mover
  *     | -- BEGIN ----------------------------->  |
@@ -256,6 +256,9 @@ struct report_sample {
     uint64_t stream_bytes;
     uint64_t stream_acknowledged; /* RECEIVED by the other side (source) */
     uint64_t stream_wire_bytes;
+    /* The longest that a part of the stream answered since the sample before had taken, from when it
+     * was handed to the lanes; 0: none was answered (source). */
+    uint64_t stream_delay_us;
     /* Frames of any kind that were given to a lane again after a RESUME, bytes (source). Those that
      * no lane had taken before do not count. */
     uint64_t resent_bytes;

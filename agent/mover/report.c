@@ -118,7 +118,7 @@ enum reporter_step reporter_flush(struct reporter *reporter, int fd, void (*befo
         enum reporter_step step;
 
         if (node->report.type == REPORT_PASS_DONE || node->report.type == REPORT_MEMORY_DONE ||
-            node->report.type == REPORT_VERIFIED) {
+            node->report.type == REPORT_VERIFIED || node->report.type == REPORT_HELD) {
             before(context);
         }
         step = report_send(fd, &node->report);

@@ -28,6 +28,7 @@ static const struct member sample_members[] = {
     SAMPLE(memory_left, KIND_U64),
     SAMPLE(memory_dirty_rate, KIND_U64),
     SAMPLE(in_flight, KIND_U64),
+    SAMPLE(in_flight_ms, KIND_U32),
     SAMPLE(memory_rate, KIND_U64),
     SAMPLE(memory_rate_least, KIND_U64),
     SAMPLE(disk_left, KIND_U64),
@@ -38,7 +39,7 @@ static const struct member sample_members[] = {
     SAMPLE(pass_left, KIND_U64),
     SAMPLE(cpu_throttle, KIND_U32),
 };
-_Static_assert(sizeof(struct convergence_sample) == 14 * sizeof(uint64_t),
+_Static_assert(sizeof(struct convergence_sample) == 15 * sizeof(uint64_t),
                "a member of the sample that came or went is a line above as well");
 
 static const struct member limit_members[] = {

@@ -7,7 +7,10 @@
 #define ROUNDS_MAX 100
 /* Bytes a millisecond that a guest may write in a burst. */
 #define BURST 2e6
-#define DEVICE_STATE_MS 40
+/* What a pause costs besides what is measured: saving and loading device state, and the steps of the handoff, each of which some QEMU has to
+ * take: they last as long as it takes to answer, so many times. */
+#define DEVICE_STATE_MS 20
+#define ANSWERS_IN_PAUSE 2
 
 void forecast_init(struct forecast *forecast)
 {
@@ -86,9 +89,10 @@ double forecast_dirty(const struct forecast *forecast, double ms)
     return sqrt(steady(forecast, ms)) * sqrt(forecast_dirty_most(forecast, ms));
 }
 
-uint32_t forecast_fixed_ms(uint64_t sync_ns, uint64_t round_trip_ns)
+uint32_t forecast_fixed_ms(uint64_t sync_ns, uint64_t round_trip_ns, uint64_t answer_ns)
 {
-    return DEVICE_STATE_MS + (uint32_t)((3 * sync_ns + 2 * round_trip_ns) / 1000000);
+    return DEVICE_STATE_MS +
+           (uint32_t)((3 * sync_ns + 2 * round_trip_ns + ANSWERS_IN_PAUSE * answer_ns) / 1000000);
 }
 
 static double disks_ms(const struct convergence_sample *last)
@@ -97,22 +101,28 @@ static double disks_ms(const struct convergence_sample *last)
                     last->disk_rate ? last->disk_rate : last->memory_rate);
 }
 
+/* For BYTES and what is on its way. The latter takes as long as such lately took, however well it shrinks; if less of it is left, less. */
+static double memory_ms(const struct convergence_sample *last, double bytes)
+{
+    double by_bytes = time_for(bytes + (double)last->in_flight, last->memory_rate);
+    double by_time = time_for(bytes, last->memory_rate) + last->in_flight_ms;
+
+    return last->in_flight_ms && by_time < by_bytes ? by_time : by_bytes;
+}
+
 /* The last disk pass goes beside the memory, over the same link: their data takes turns, and the pass has waits of its own to hide. */
-static double pause_of(const struct forecast *forecast, double memory, uint64_t memory_rate)
+static double pause_of(const struct forecast *forecast, double ms)
 {
     const struct convergence_sample *last = &forecast->last;
-    double memory_ms = time_for(memory, memory_rate);
 
-    return disks_ms(last) + (memory_ms > last->pass_ms ? memory_ms : last->pass_ms) +
-           last->fixed_ms;
+    return disks_ms(last) + (ms > last->pass_ms ? ms : last->pass_ms) + last->fixed_ms;
 }
 
 uint32_t forecast_data(const struct forecast *forecast)
 {
     const struct convergence_sample *last = &forecast->last;
-    double memory = (double)last->memory_left + (double)last->in_flight;
 
-    return known(time_for(memory, last->memory_rate) + disks_ms(last));
+    return known(memory_ms(last, (double)last->memory_left) + disks_ms(last));
 }
 
 static double since_look(const struct forecast *forecast)
@@ -125,8 +135,7 @@ uint32_t forecast_pause(const struct forecast *forecast)
     const struct convergence_sample *last = &forecast->last;
     double dirty = forecast_dirty(forecast, since_look(forecast));
 
-    return known(pause_of(forecast, (double)last->memory_left + (double)last->in_flight + dirty,
-                          last->memory_rate));
+    return known(pause_of(forecast, memory_ms(last, (double)last->memory_left + dirty)));
 }
 
 uint32_t forecast_longest_pause(const struct forecast *forecast)
@@ -134,8 +143,9 @@ uint32_t forecast_longest_pause(const struct forecast *forecast)
     const struct convergence_sample *last = &forecast->last;
     double dirty = forecast_dirty_most(forecast, since_look(forecast));
 
-    return known(pause_of(forecast, (double)last->memory_left + (double)last->in_flight + dirty,
-                          last->memory_rate_least ? last->memory_rate_least : last->memory_rate));
+    return known(pause_of(
+        forecast, time_for((double)last->memory_left + (double)last->in_flight + dirty,
+                           last->memory_rate_least ? last->memory_rate_least : last->memory_rate)));
 }
 
 uint32_t forecast_total(const struct forecast *forecast, uint32_t limit_ms)
@@ -145,7 +155,8 @@ uint32_t forecast_total(const struct forecast *forecast, uint32_t limit_ms)
 
     for (int round = 0; round < ROUNDS_MAX; round++) {
         double ms = time_for(left, last->memory_rate);
-        double next = steady(forecast, ms), pause = pause_of(forecast, next, last->memory_rate);
+        double next = steady(forecast, ms);
+        double pause = pause_of(forecast, time_for(next, last->memory_rate));
 
         total += ms;
         if (pause <= limit_ms) {

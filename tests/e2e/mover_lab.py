@@ -95,7 +95,7 @@ class ReportMemory(ctypes.Structure):
 class ReportSample(ctypes.Structure):
     _fields_ = [(name, u64) for name in (
         'wire_sent wire_received disk_bytes disk_acknowledged disk_zero_bytes disk_wire_bytes stream_bytes '
-        'stream_acknowledged stream_wire_bytes resent_bytes pages zero_pages page_bytes same_pages delta_pages').split()] + [
+        'stream_acknowledged stream_wire_bytes stream_delay_us resent_bytes pages zero_pages page_bytes same_pages delta_pages').split()] + [
             ('pass_left', u64 * MAX_DISKS), ('pass_reached', u64 * MAX_DISKS), ('compared_bytes', u64), ('reread_bytes', u64),
             ('comparing_us', u64), ('uncompared_bytes', u64), ('never_compared', ctypes.c_bool), ('stream_phase', u32),
             ('rss_bytes', u64)]

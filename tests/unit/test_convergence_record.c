@@ -16,6 +16,7 @@ static const struct convergence_sample sample = {
     .memory_left = 4,
     .memory_dirty_rate = 5,
     .in_flight = UINT64_C(6) << 40,
+    .in_flight_ms = 15,
     .memory_rate = 7,
     .memory_rate_least = 8,
     .disk_left = 9,
@@ -46,6 +47,7 @@ static void expect_sample(const struct convergence_sample *read)
     assert_int_equal(read->memory_left, sample.memory_left);
     assert_int_equal(read->memory_dirty_rate, sample.memory_dirty_rate);
     assert_int_equal(read->in_flight, sample.in_flight);
+    assert_int_equal(read->in_flight_ms, sample.in_flight_ms);
     assert_int_equal(read->memory_rate, sample.memory_rate);
     assert_int_equal(read->memory_rate_least, sample.memory_rate_least);
     assert_int_equal(read->disk_left, sample.disk_left);

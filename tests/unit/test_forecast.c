@@ -55,6 +55,33 @@ static void all_that_is_left_counts(void **state)
     assert_in_range(pause_after(&forecast, given), 390, 392);
 }
 
+/* The rate of memory is a mean over seconds in which it may have shrunk quite otherwise. */
+static void what_is_on_its_way_takes_as_long_as_such_took(void **state)
+{
+    struct forecast forecast = begin();
+    struct convergence_sample given = sample(2, 1000, 20 * MB);
+
+    (void)state;
+    given.in_flight = 5 * MB;
+    given.in_flight_ms = 30;
+    assert_in_range(pause_after(&forecast, given), 230, 231);
+    /* The bound on the pause does not rest on it. */
+    given.memory_rate_least = 50 * MB;
+    forecast_note(&forecast, &given);
+    assert_in_range(forecast_longest_pause(&forecast), 500, 501);
+}
+
+static void if_less_is_on_its_way_it_takes_less(void **state)
+{
+    struct forecast forecast = begin();
+    struct convergence_sample given = sample(2, 1000, 20 * MB);
+
+    (void)state;
+    given.in_flight = MB;
+    given.in_flight_ms = 30;
+    assert_in_range(pause_after(&forecast, given), 210, 211);
+}
+
 static void what_may_not_shrink_makes_it_longer(void **state)
 {
     struct forecast forecast = begin();
@@ -220,6 +247,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_that_is_left_counts),
+        cmocka_unit_test(what_is_on_its_way_takes_as_long_as_such_took),
+        cmocka_unit_test(if_less_is_on_its_way_it_takes_less),
         cmocka_unit_test(what_may_not_shrink_makes_it_longer),
         cmocka_unit_test(the_waits_of_a_pass_hide_behind_the_memory),
         cmocka_unit_test(what_became_dirty_since_QEMU_looked_counts),
