@@ -10,7 +10,7 @@ import json
 import signal
 import sys
 
-from harness import BUILD, check, equal, run_with_agents, test
+from harness import BUILD, check, equal, eventually, run_with_agents, test
 
 from lab import Disk, Guest, LabError, Load, image
 from lab.agents import LOG, POOL, STATE
@@ -124,6 +124,18 @@ def lost_movers_are_told(world):
     contains(world.told(source, "told"), "New movers take over", "new movers are there after", "sent again")
     told = [line.get("what") for line in world.lines(source, "told") if line["event"] == "warning"]
     equal([what for what in told if what != "link-lost"], ["movers-replaced", "resumed"], "warnings")
+    world.guest.verify()
+
+
+@test
+def a_daemon_that_is_started_again_goes_on_with_the_timeline(world):
+    source = world.guest.host
+    running = world.agents.start_migration(world.guest, at={"bulk": lambda: world.agents.kill_daemon_only(source)})
+    running.wait()
+    world.agents.wait_for(source)
+    eventually(lambda: world.lines(source, running.id)[-1]["event"] == "result", "its end is not recorded")
+    contains(world.told(source, running.id), "was started again at", "failed: daemon-restarted", "runs at this host as before")
+    equal([line["event"] for line in world.lines(source, running.id)].count("begin"), 1, "begins")
     world.guest.verify()
 
 
