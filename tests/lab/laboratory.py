@@ -13,7 +13,7 @@ import threading
 from .errors import LabError
 from .guest import BOOT
 from .host import Host
-from .network import Network
+from .network import WAN_MTU, Network
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent.parent
 SCRATCH = "/var/tmp"
@@ -26,13 +26,15 @@ class Lab:
     """west and east are the hosts, outside is from where their guests are seen, network joins all.
 
     WORKDIR: an empty or new directory for all files, by default one of its own below /var/tmp.
-    LINK: the wire's rate, None for no limit. VISIBLE: directories that the hosts must see
+    LINK: the wire's rate, None for no limit. WAN: the wire is a far link with these settings, as
+    "delay=25ms loss=0.5%", of bench/wanlink, and WAN_MTU the MTU of that. VISIBLE: directories that the hosts must see
     (read-only) although they lie below one that each host has for itself; the repository always is.
     """
 
-    def __init__(self, workdir=None, link=None, visible=()):
+    def __init__(self, workdir=None, link=None, visible=(), wan=None, wan_mtu=WAN_MTU):
         self._wanted_workdir = workdir
         self._link = link
+        self._wan, self._wan_mtu = wan, wan_mtu
         self._visible = [REPOSITORY, *(pathlib.Path(path).resolve() for path in visible)]
         self._exits = contextlib.ExitStack()
         self.workdir = None
@@ -55,8 +57,9 @@ class Lab:
             self.west, self.east, self.outside = (
                 exits.enter_context(self._host(name)) for name in CLOCK_OFFSETS
             )
-            self.network = Network(self.hosts, self.outside)
-            self.network.build()
+            self.network = Network(self.hosts, self.outside, self._wan)
+            exits.callback(self.network.end)
+            self.network.build(self.workdir, self._wan_mtu)
             if self._link is not None:
                 self.network.set_rate(self._link)
             self._exits = exits.pop_all()
