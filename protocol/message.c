@@ -151,6 +151,10 @@ static const struct field accept_ticket_fields[] = {
     HEX("tickets[].", "ticket", 32),
     HEX("tickets[].", "key", 64),
 };
+static const struct field limit_fields[] = {
+    ID("migration"),
+    NUMBER("", "bandwidth", REQUIRED),
+};
 static const struct field mover_lost_fields[] = {
     ID("migration"),
     INTEGER("", "movers", 0, 4294967295, REQUIRED),
@@ -242,6 +246,7 @@ static const struct message_rule message_rules[MESSAGE_TYPE_COUNT] = {
     [MESSAGE_OFFER] = RULE("offer", offer_fields),
     [MESSAGE_ACCEPT] = RULE("accept", accept_fields),
     [MESSAGE_REFUSE] = RULE("refuse", refuse_fields),
+    [MESSAGE_LIMIT] = RULE("limit", limit_fields),
     [MESSAGE_MOVER_LOST] = RULE("mover-lost", mover_lost_fields),
     [MESSAGE_RESUME] = RULE("resume", resume_fields),
     [MESSAGE_RESUMED] = RULE("resumed", resumed_fields),

@@ -25,6 +25,7 @@
  *   after refused:  S -> taken-back{migration} or try-again{migration, refusal}.
  *   after a lost connection or lane, before loaded: S -> resume{migration, epoch, movers}; D, when nothing of the old lanes can be acted
  *   on any more: resumed{migration, epoch, pid, tickets}. With one more in "movers" than before both sides go on with new movers.
+ *   whenever what D's host allows for this migration changes: D -> limit{migration, bandwidth}.
  *   when the mover of D has died: mover-lost{migration, movers, text}; S resumes with one more.
  *   after a reconnection, and every 5 s while it is undecided: S -> query{migration}; D answers with loaded (new nonce), owned, refused,
  *   aborted (it has let go of its copy) or unknown{migration}.
@@ -53,6 +54,7 @@ enum message_type {
     MESSAGE_OFFER,
     MESSAGE_ACCEPT,
     MESSAGE_REFUSE,
+    MESSAGE_LIMIT,
     MESSAGE_MOVER_LOST,
     MESSAGE_RESUME,
     MESSAGE_RESUMED,

@@ -48,6 +48,7 @@ int command_status(const struct client *client, const struct command *self, int 
 int command_watch(const struct client *client, const struct command *self, int argc, char **argv);
 int command_cancel(const struct client *client, const struct command *self, int argc, char **argv);
 int command_report(const struct client *client, const struct command *self, int argc, char **argv);
+int command_set(const struct client *client, const struct command *self, int argc, char **argv);
 int command_resolve(const struct client *client, const struct command *self, int argc, char **argv);
 int command_start(const struct client *client, const struct command *self, int argc, char **argv);
 int command_may_start(const struct client *client, const struct command *self, int argc,

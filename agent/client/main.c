@@ -36,6 +36,7 @@ static const struct command commands[] = {
     {"migrate", command_migrate,
      "migrate VM --to PEER [--mode auto|live|quick] [--max-downtime TIME]\n"
      "         [--max-quick-downtime TIME] [--deadline TIME] [--max-throttle PCT]\n"
+     "         [--max-bandwidth RATE] [--switchover-bandwidth RATE]\n"
      "         [--compress auto|off|LEVEL] [--lanes N] [--disk DEV=POOL|PATH]... [--verify]\n"
      "         [--reconnect-timeout TIME] [--detach]",
      "Moves a running VM, its memory and its disks, to a peer",
@@ -50,6 +51,10 @@ static const struct command commands[] = {
      "  --max-throttle       by how many per cent the guest may be slowed down if nothing else "
      "helps (50);\n"
      "                       0 forbids it\n"
+     "  --max-bandwidth      what it may send, over all connections: 100mbit (bits a second), 12M "
+     "(bytes)\n"
+     "  --switchover-bandwidth  the same while the guest stands still, in its place; none: no limit "
+     "there\n"
      "  --compress           auto (default), off, or a zstd level\n"
      "  --lanes              connections that carry data\n"
      "  --disk               where the disk DEV goes: a pool of the peer, or a path in one; may "
@@ -69,6 +74,12 @@ static const struct command commands[] = {
      "ID is a migration's id or its beginning, or a VM's name: its last one. Reads the timelines that\n"
      "watarid keeps, and needs no watarid. With --json the lines as they are.\n"
      "  --state-dir DIR  watarid's (default: /var/lib/watari)\n"},
+    {"set", command_set, "set ID|--host KEY=VALUE...",
+     "Changes limits while a migration runs, or of all on this host",
+     "  max-bandwidth=RATE         what it may send, as with `migrate`; none: no limit\n"
+     "  switchover-bandwidth=RATE  the same while the guest stands still\n"
+     "With --host, max-bandwidth is what all migrations from this host may send together, and what\n"
+     "may come to it for all that come, until watarid is started again ([link] max-bandwidth).\n"},
     {"resolve", command_resolve, "resolve ID --run-here|--give-up [--source-is-off] [--yes]",
      "Decides where an undecided VM belongs, when the other host cannot be asked",
      "ID is a migration's id, or the VM's name. Shows how it stands, what the decision will do and\n"

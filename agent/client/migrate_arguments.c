@@ -1,5 +1,6 @@
 #include "migrate_arguments.h"
 
+#include "set_arguments.h"
 #include "agent/common/json_line.h"
 #include "agent/common/must.h"
 #include "agent/common/units.h"
@@ -15,6 +16,8 @@ enum {
     OPTION_RECONNECT_TIMEOUT,
     OPTION_DEADLINE,
     OPTION_MAX_THROTTLE,
+    OPTION_MAX_BANDWIDTH,
+    OPTION_SWITCHOVER_BANDWIDTH,
     OPTION_COMPRESS,
     OPTION_LANES,
     OPTION_DISK,
@@ -31,6 +34,8 @@ static const struct option options[] = {
     {"reconnect-timeout", required_argument, NULL, OPTION_RECONNECT_TIMEOUT},
     {"deadline", required_argument, NULL, OPTION_DEADLINE},
     {"max-throttle", required_argument, NULL, OPTION_MAX_THROTTLE},
+    {"max-bandwidth", required_argument, NULL, OPTION_MAX_BANDWIDTH},
+    {"switchover-bandwidth", required_argument, NULL, OPTION_SWITCHOVER_BANDWIDTH},
     {"compress", required_argument, NULL, OPTION_COMPRESS},
     {"lanes", required_argument, NULL, OPTION_LANES},
     {"disk", required_argument, NULL, OPTION_DISK},
@@ -137,6 +142,11 @@ static bool take(json_t *request, int option, const char *value, struct error *e
         return set_time(request, "--deadline", "deadline_ms", value, error);
     case OPTION_MAX_THROTTLE:
         return set_number(request, "--max-throttle", "max_throttle", value, 0, error);
+    case OPTION_MAX_BANDWIDTH:
+        return set_arguments_bandwidth(request, "--max-bandwidth", "max_bandwidth", value, error);
+    case OPTION_SWITCHOVER_BANDWIDTH:
+        return set_arguments_bandwidth(request, "--switchover-bandwidth", "switchover_bandwidth",
+                                       value, error);
     case OPTION_COMPRESS:
         return set_compress(request, value, error);
     case OPTION_LANES:

@@ -14,6 +14,9 @@
  *   [launch]
  *   binary = /usr/bin/qemu-system-x86_64     ; may repeat; default: qemu-system-* in /usr/bin and /usr/libexec
  *   allow-path = /srv/boot          ; kernels, firmware, ... outside pools that a launch may name; may repeat
+ *   [link]
+ *   patience = 5s                   ; how long a peer may be silent
+ *   max-bandwidth = 500mbit         ; of all migrations together, each way; default: no limit
  *   [memory]
  *   in-flight = 30ms                ; what may be on its way to the other side
  *   page-cache = auto               ; what a mover may take for pages that are sent again: auto, or a size
@@ -51,9 +54,10 @@ struct config {
     size_t binary_count;
     char **allowed_paths;
     size_t allowed_path_count;
-    uint32_t in_flight_ms; /* 1 .. ORDERS_MAX_IN_FLIGHT_MS of agent/mover/orders.h */
-    uint32_t patience_ms;  /* up to ORDERS_MAX_PATIENCE_MS: a peer silent for so long is lost */
-    uint64_t page_cache;   /* bytes, or PAGE_BUDGET_AUTO of agent/policy/page_budget.h */
+    uint32_t in_flight_ms;  /* 1 .. ORDERS_MAX_IN_FLIGHT_MS of agent/mover/orders.h */
+    uint32_t patience_ms;   /* up to ORDERS_MAX_PATIENCE_MS: a peer silent for so long is lost */
+    uint64_t max_bandwidth; /* bytes/s; 0: no limit */
+    uint64_t page_cache;    /* bytes, or PAGE_BUDGET_AUTO of agent/policy/page_budget.h */
 };
 
 /* Defaults, file and command line. ARGV as main got it; "--config FILE" names the file (which must then exist).

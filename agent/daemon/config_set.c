@@ -6,6 +6,7 @@
 #include "agent/common/must.h"
 #include "agent/common/units.h"
 #include "agent/mover/orders.h"
+#include "agent/policy/bandwidth.h"
 #include "agent/policy/page_budget.h"
 #include "tls/trust.h"
 
@@ -214,6 +215,20 @@ static bool set_patience(struct config *config, const char *value, struct error 
     return true;
 }
 
+static bool set_max_bandwidth(struct config *config, const char *value, struct error *error)
+{
+    uint64_t rate;
+
+    if (!units_parse_rate(value, &rate, error)) {
+        return false;
+    }
+    if (!bandwidth_is_limit(rate)) {
+        return error_set(error, "config", "\"%s\" is not from 1mbit to 8tbit", value);
+    }
+    config->max_bandwidth = rate;
+    return true;
+}
+
 static bool set_page_cache(struct config *config, const char *value, struct error *error)
 {
     if (strcmp(value, "auto") == 0) {
@@ -233,6 +248,7 @@ static const struct setting settings[] = {
     {"launch", "binary", true, add_binary},
     {"launch", "allow-path", true, add_allowed_path},
     {"link", "patience", false, set_patience},
+    {"link", "max-bandwidth", false, set_max_bandwidth},
     {"memory", "in-flight", false, set_in_flight},
     {"memory", "page-cache", false, set_page_cache},
 };

@@ -24,6 +24,7 @@
  *   status {migration?}             {"migrations":[...]}, running ones first
  *   watch {migration}               {"migration":ID}, then events; of a finished one its result
  *   cancel {migration}              {}: it was asked for; the outcome is the migration's result
+ *   set {migration?,max_bandwidth?,...}            see control_set.h
  *   resolve {migration,decision?,source_is_off?}   see control_resolve.h
  *   start {name}                    {"vm","pid","qmp","log","already"}: when its QMP answers (start.h)
  *

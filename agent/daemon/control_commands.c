@@ -8,6 +8,7 @@
 #include "control_migrate.h"
 #include "control_plan.h"
 #include "control_resolve.h"
+#include "control_set.h"
 #include "daemon.h"
 #include "inspect.h"
 #include "peer.h"
@@ -329,6 +330,7 @@ static const struct command commands[] = {
     {"status", {"migration", NULL}, false, run_status},
     {"watch", {"migration", NULL}, false, run_watch},
     {"cancel", {"migration", NULL}, false, run_cancel},
+    {"set", {"migration", "max_bandwidth", "switchover_bandwidth", NULL}, false, control_set},
     {"resolve", {"migration", "decision", "source_is_off", NULL}, false, control_resolve},
     {"start", {"name", NULL}, false, run_start},
 };

@@ -1,5 +1,6 @@
 #include "control_migrate.h"
 
+#include "bandwidth.h"
 #include "control_arguments.h"
 #include "agent/common/must.h"
 #include "agent/mover/orders.h"
@@ -146,6 +147,8 @@ static bool parse(json_t *arguments, struct migrate_request *out, struct error *
                                         "reconnect_timeout_ms",
                                         "deadline_ms",
                                         "max_throttle",
+                                        "max_bandwidth",
+                                        "switchover_bandwidth",
                                         "compress",
                                         "lanes",
                                         "verify",
@@ -170,6 +173,9 @@ static bool parse(json_t *arguments, struct migrate_request *out, struct error *
            parse_number(arguments, "deadline_ms", 1, UINT32_MAX, &out->deadline_ms, error) &&
            parse_number(arguments, "max_throttle", 0, MAX_THROTTLE_MAX, &out->max_throttle,
                         error) &&
+           bandwidth_argument(arguments, "max_bandwidth", &out->max_bandwidth, error) &&
+           bandwidth_argument(arguments, "switchover_bandwidth", &out->switchover_bandwidth,
+                              error) &&
            parse_compress(arguments, out, error) &&
            parse_number(arguments, "lanes", 0, ORDERS_MAX_LANES, &out->lanes, error) &&
            parse_verify(arguments, &out->verify, error) && parse_disks(arguments, out, error);
@@ -183,6 +189,7 @@ bool control_migrate_parse(json_t *arguments, struct migrate_request *out, struc
         .max_quick_downtime_ms = MIGRATE_MAX_QUICK_DOWNTIME_MS,
         .reconnect_timeout_ms = MIGRATE_RECONNECT_TIMEOUT_MS,
         .max_throttle = MIGRATE_MAX_THROTTLE,
+        .switchover_bandwidth = SWITCHOVER_AS_EVER,
     };
     if (!parse(arguments, out, error)) {
         migrate_request_clear(out);

@@ -7,6 +7,8 @@
  *   reconnect_timeout_ms                   default 300000
  *   deadline_ms                            from 1; absent: none
  *   max_throttle                           per cent, 0 to 99; default 50
+ *   max_bandwidth                          bytes a second over all lanes; 0 or absent: no limit
+ *   switchover_bandwidth                   the same in the pause; absent: as else
  *   compress                               "auto" (default), "off", or a zstd level from -50 to 19
  *   lanes                                  1 to 64; 0 or absent: the daemon's choice
  *   verify                                 boolean, default false: compare the disks before the commit

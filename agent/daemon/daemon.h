@@ -34,6 +34,7 @@ struct daemon {
     json_t *plans;          /* what was predicted last: plan.h; NULL: nothing yet */
     json_t *unreadable;     /* journals that cannot be read: recover.h */
     int64_t latest_begun_s; /* migration_begins() */
+    uint64_t max_bandwidth; /* of all migrations together, each way, bytes/s; 0: no limit */
     char host[256];         /* this host's name, for messages */
 };
 

@@ -1,5 +1,6 @@
 #include "destination.h"
 
+#include "bandwidth.h"
 #include "batch.h"
 #include "child.h"
 #include "clock.h"
@@ -149,7 +150,8 @@ static void release(struct migration *migration)
 }
 
 static const struct migration_ops destination_ops = {
-    cancel, destination_describe, destination_evidence, destination_resolve, release};
+    cancel, destination_describe, destination_evidence, destination_resolve, destination_set,
+    release};
 
 struct destination *destination_new(struct daemon *daemon, const char *id, const char *vm,
                                     const char *peer)
@@ -227,6 +229,7 @@ static json_t *result_object(const struct destination *destination, const char *
 void destination_finish(struct destination *destination, const char *result)
 {
     free_steps(destination);
+    destination_share_bandwidth(destination->migration.daemon);
     undo_free(destination->undo);
     destination->undo = NULL;
     destination_let_go(destination);
@@ -345,6 +348,7 @@ void destination_abandon_begin(struct destination *destination)
                                              must_json(message_text(destination->error.text)))));
     }
     free_steps(destination);
+    destination_share_bandwidth(destination->migration.daemon);
     destination_let_go(destination);
     if (destination->maker) {
         /* It would make the image again after its removal: its end comes first. */
@@ -592,6 +596,7 @@ static void take_up(struct visitor *visitor, json_t *object, enum message_type t
     }
     free(visitor);
     destination_bind(destination_of(migration), peer);
+    destination_bandwidth_forgotten(destination_of(migration));
     on_message(peer, type, object, migration);
 }
 

@@ -4,6 +4,7 @@
  */
 #include "destination_state.h"
 
+#include "bandwidth.h"
 #include "batch.h"
 #include "child.h"
 #include "clock.h"
@@ -123,6 +124,7 @@ static void settle_if_ready(struct destination *destination)
     /* Not before the source has said that all was received: our mover's last acknowledgements may still be on their way. */
     mover_link_free(destination->mover);
     destination->mover = NULL;
+    destination_share_bandwidth(destination->migration.daemon);
     destination->batch = batch_new(destination->qmp, destination->undo);
     batch_add(destination->batch, "query-block-exports", NULL);
     batch_add(destination->batch, "query-status", NULL);

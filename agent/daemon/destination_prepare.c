@@ -4,6 +4,7 @@
  */
 #include "destination_state.h"
 
+#include "bandwidth.h"
 #include "batch.h"
 #include "child.h"
 #include "clock.h"
@@ -155,6 +156,7 @@ static void send_accept(struct destination *destination)
             destination->launch.qmp_path ? destination->launch.qmp_path : destination->qmp_path,
             "launch", destination->launch_path, "log", destination->log_path, "host",
             destination->migration.daemon->host)));
+    destination_share_bandwidth(destination->migration.daemon);
 }
 
 static void on_prepared_synced(const struct error *error, uint64_t nanoseconds, void *context)

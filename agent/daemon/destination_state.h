@@ -3,6 +3,7 @@
  *
  *   destination.c          visitors, offers, failures, abandoning, end
  *   destination_preflight.c  what is looked at before anything is made
+ *   destination_bandwidth.c  what may come
  *   destination_prepare.c  disks, QEMU, exports, mover
  *   destination_lanes.c    tickets, and going on after the link was lost
  *   destination_load.c     memory in, exports away, LOADED
@@ -91,6 +92,7 @@ struct destination {
     bool completed, mover_done, sent, quiesced, exports_gone;
     uint32_t exports_left;
     uint64_t page_cache_bytes; /* granted to the source */
+    uint64_t told_bandwidth;   /* what the source was told last; UINT64_MAX: nobody knows */
     uint64_t stream_bytes, sent_bytes;
     uint64_t
         sourceless_ms; /* CLOCK_BOOTTIME: since when the source is known to send no more; 0: it may */
@@ -140,6 +142,11 @@ void destination_abandon_again(struct destination *destination);
 void destination_undo(struct destination *destination);
 /* There is not even a journal: nothing was made. */
 void destination_refuse_early(struct destination *destination, const struct error *error);
+
+/* --- destination_bandwidth.c --- */
+/* On a new connection: what was said on the old one may have been lost. */
+void destination_bandwidth_forgotten(struct destination *destination);
+bool destination_set(struct migration *migration, const json_t *settings, struct error *error);
 
 /* What can be told from an offer's header alone. */
 bool destination_may_offer(struct daemon *daemon, const struct peer *peer, const char *id,

@@ -350,6 +350,7 @@ int main(int argc, char **argv)
     }
     raise_descriptor_limit();
     snprintf(daemon.host, sizeof daemon.host, "%s", daemon.config.host_name);
+    daemon.max_bandwidth = daemon.config.max_bandwidth;
     code = run_daemon(&daemon);
     config_clear(&daemon.config);
     return code;

@@ -33,6 +33,7 @@ enum migration_mode { MIGRATION_AUTO, MIGRATION_LIVE, MIGRATION_QUICK };
 /* QEMU throttles by up to 99 %. To 50 it stops a guest for no longer than it lets it run, 10 ms at a time: slower, but hardly halting. At
  * 80 % it stops for 40 ms, at 99 % for a second, and then the pause of quick is the lesser evil. */
 #define MIGRATE_MAX_THROTTLE 50u
+#define SWITCHOVER_AS_EVER UINT64_MAX
 
 /* What the operator asked for. Strings are owned by the struct; see migrate_request_clear(). */
 struct migrate_request {
@@ -44,6 +45,8 @@ struct migrate_request {
     uint32_t reconnect_timeout_ms;
     uint32_t deadline_ms;  /* 0: none */
     uint32_t max_throttle; /* per cent, 0 to 99 */
+    /* Bytes/s, 0: no limit, over all lanes; and in the pause: SWITCHOVER_AS_EVER when nothing else was asked for. */
+    uint64_t max_bandwidth, switchover_bandwidth;
     bool compress_auto;
     int32_t level;  /* when not auto: zstd level, or ORDER_LEVEL_OFF of agent/mover/orders.h */
     bool verify;    /* the disks are compared before the commit */
@@ -73,6 +76,8 @@ struct migration_ops {
      * typed), "resolve-connected" (the source answers: to be decided there). */
     bool (*resolve)(struct migration *migration, enum resolve_decision decision, bool source_is_off,
                     struct error *error);
+    /* Changes what control_set.h says, of SETTINGS. False with an error, and nothing is changed. */
+    bool (*set)(struct migration *migration, const json_t *settings, struct error *error);
     /* Frees the side's struct, which embeds MIGRATION. Only called when it is finished. */
     void (*free)(struct migration *migration);
 };

@@ -1,5 +1,6 @@
 #include "source.h"
 
+#include "bandwidth.h"
 #include "batch.h"
 #include "child.h"
 #include "clock.h"
@@ -137,8 +138,8 @@ static bool cancel(struct migration *migration, struct error *error)
     return true;
 }
 
-static const struct migration_ops source_ops = {cancel, source_describe, source_evidence,
-                                                source_resolve, source_release};
+static const struct migration_ops source_ops = {cancel,         source_describe, source_evidence,
+                                                source_resolve, source_set,      source_release};
 
 struct source *source_new(struct daemon *daemon, const char *id, const char *vm, const char *peer)
 {
@@ -251,6 +252,7 @@ void source_hang_up(struct source *source)
 {
     mover_link_free(source->mover);
     source->mover = NULL;
+    source_share_bandwidth(source->migration.daemon);
     source_drop_peer(source);
 }
 
@@ -412,6 +414,7 @@ static void on_mover_gone(void *context)
 
     mover_link_free(source->mover);
     source->mover = NULL;
+    source_share_bandwidth(source->migration.daemon);
     put_back(source);
 }
 

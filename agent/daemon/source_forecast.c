@@ -123,7 +123,7 @@ static double running_rate(const struct source *source)
 }
 
 /* Wire bytes/s. If the link was never busy for a whole window, the most that it was seen to carry. */
-static double link_rate(const struct source *source)
+static double measured_rate(const struct source *source)
 {
     const struct link_rate *link = &source->link;
     double all, latest, running;
@@ -135,6 +135,15 @@ static double link_rate(const struct source *source)
     all = mean_rate(link, link->count);
     latest = mean_rate(link, (link->count + 1) / 2);
     return all < latest ? all : latest;
+}
+
+/* What was measured before a limit was lowered says nothing any more. What it was raised to the link may have or not: that is seen soon. */
+static double link_rate(const struct source *source)
+{
+    double rate = measured_rate(source);
+    double limit = (double)source_lowest_rate(source);
+
+    return limit > 0 && rate > limit ? limit : rate;
 }
 
 uint64_t source_link_rate(const struct source *source)

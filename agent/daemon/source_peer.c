@@ -159,6 +159,9 @@ static void on_peer_message(struct peer *peer, enum message_type type, json_t *o
                          "%s refused: %s", source->migration.peer,
                          json_string_value(json_object_get(object, "text")));
         break;
+    case MESSAGE_LIMIT:
+        source_peer_limit(source, object);
+        break;
     case MESSAGE_MOVER_LOST:
         take_mover_lost(source, object);
         break;

@@ -245,6 +245,7 @@ bool source_start_mover(struct source *source)
 
         source_order(source, &order, -1);
     }
+    source_mover_begins(source);
     return true;
 }
 

@@ -6,6 +6,7 @@
  *   source_prepare.c  VM and peer looked at, offer, mover, exports
  *   source_lanes.c    lanes, and going on after the link was lost
  *   source_mover.c    going on with new movers after one has died
+ *   source_bandwidth.c  what its lanes may send
  *   source_disk.c     bulk pass and dirty passes of each disk
  *   source_passes.c   when the next one is due
  *   source_reads.c    nothing of ours in QEMU's hands while it drains a disk
@@ -107,6 +108,8 @@ struct source {
     bool replacing;  /* the new ones' lanes are not up yet */
     struct error
         later; /* id "": none. A failure that a mover's death explains better, if its word comes in a moment */
+    uint64_t peer_bandwidth;    /* what the destination's host allows, bytes/s; 0: no limit */
+    uint64_t rate, paused_rate; /* what the mover was told, while the guest runs and in the pause */
     uint32_t lanes, lanes_up;
     struct lane_dial {
         struct source *source;
@@ -317,6 +320,15 @@ void source_take_sample(struct source *source, const struct report_sample *sampl
 void source_memory_end(struct source *source);
 /* Every tick: whether QEMU has ended a migration that was cancelled. */
 void source_memory_end_tick(struct source *source);
+
+/* --- source_bandwidth.c --- */
+/* The mover is a new one, and has been told nothing yet. */
+void source_mover_begins(struct source *source);
+/* The destination's word: limit. */
+void source_peer_limit(struct source *source, const json_t *message);
+/* Bytes/s that a forecast may count on, whatever the link was seen to carry; 0: no limit. */
+uint64_t source_lowest_rate(const struct source *source);
+bool source_set(struct migration *migration, const json_t *settings, struct error *error);
 
 /* --- source_disk.c --- */
 void source_bulk_begin(struct source *source);

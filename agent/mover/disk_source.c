@@ -169,6 +169,9 @@ static bool obey(struct disk_source *source, const struct order *order, int fd)
     case ORDER_RESUME:
         source->resumes++;
         return true;
+    case ORDER_LIMIT:
+        window_rate_changes(&source->window);
+        return true;
     default:
         return mover_fail(source->mover, "orders", "order %u is not for the disk thread",
                           (unsigned)order->type);

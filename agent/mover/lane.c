@@ -117,7 +117,7 @@ static void wait_for_more(struct lane *lane)
     enum effort_time why = reason_to_wait(lane);
 
     book(lane, EFFORT_WORKED);
-    wait_for(lane, (short)(lane->read_wants | lane->write_wants), 0);
+    wait_for(lane, (short)(lane->read_wants | lane->write_wants), lane->pace_until);
     book(lane, why);
 }
 

@@ -139,15 +139,32 @@ static void gather(struct lane *lane)
     }
 }
 
+/* False when the limit of the bandwidth lets nothing go yet. */
+static bool may_write(struct lane *lane)
+{
+    uint64_t now, wait;
+
+    if (lane->granted > 0) {
+        return true;
+    }
+    now = mover_now_us();
+    wait = pace_take(&lane->mover->pace, now, lane->out_size - lane->out_sent, &lane->granted);
+    lane->pace_until = wait > 0 ? now + wait : 0;
+    return wait == 0;
+}
+
 /* One TLS record, or as much of it as the socket takes. */
 static enum lane_step write_some(struct lane *lane)
 {
     size_t done = 0;
 
-    switch (tls_channel_write(lane->channel, lane->out + lane->out_sent,
-                              lane->out_size - lane->out_sent, &done)) {
+    if (!may_write(lane)) {
+        return LANE_WAITS;
+    }
+    switch (tls_channel_write(lane->channel, lane->out + lane->out_sent, lane->granted, &done)) {
     case TLS_OK:
         lane->out_sent += done;
+        lane->granted = 0;
         return LANE_MOVED;
     case TLS_WANT_READ:
         lane->write_wants = POLLIN;
@@ -167,6 +184,7 @@ enum lane_step lane_send(struct lane *lane)
     enum lane_step step = LANE_MOVED;
 
     lane->write_wants = 0;
+    lane->pace_until = 0;
     if (lane->out_sent == lane->out_size) {
         gather(lane);
     }

@@ -559,6 +559,9 @@ bool memory_source_order(struct memory_source *source, const struct order *order
     case ORDER_RESUME:
         source->resumes++;
         break;
+    case ORDER_LIMIT:
+        window_rate_changes(&source->window);
+        break;
     case ORDER_HOLD:
         source->hold = true;
         source->hold_pages = order->hold.pages;

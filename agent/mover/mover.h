@@ -17,6 +17,7 @@
 
 #include "orders.h"
 #include "outbox.h"
+#include "pace.h"
 #include "report.h"
 #include "resume.h"
 
@@ -51,6 +52,7 @@ struct mover {
     struct outbox *outbox;
     struct counters counters;
     struct resume resume;
+    struct pace pace; /* of a source's lanes */
     atomic_uint lanes_up;
     /* A source has more to read and waits for what is on its way: see mover_is_full. */
     atomic_bool stream_full, disk_full;

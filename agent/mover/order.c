@@ -32,6 +32,7 @@ static const struct order_rule {
     [ORDER_VERIFY] = {"VERIFY", true, false, false, false},
     [ORDER_READS_HOLD] = {"READS_HOLD", true, false, false, false},
     [ORDER_READS_GO] = {"READS_GO", true, false, false, false},
+    [ORDER_LIMIT] = {"LIMIT", true, false, false, false},
 };
 
 #define RULE_COUNT (sizeof rules / sizeof rules[0])
@@ -108,6 +109,13 @@ static const char *check_lane(struct mover *mover, const struct order_lane *lane
     return resume_is_pending(&mover->resume) ? "RESUMED was not reported yet" : NULL;
 }
 
+static const char *check_limit(const struct order_limit *limit)
+{
+    return limit->rate > ORDERS_MAX_RATE || limit->paused_rate > ORDERS_MAX_RATE
+               ? "a rate is out of range"
+               : NULL;
+}
+
 static const char *check_fields(struct mover *mover, const struct order *order)
 {
     switch (order->type) {
@@ -128,6 +136,8 @@ static const char *check_fields(struct mover *mover, const struct order *order)
         return order->pass.disk >= ORDERS_MAX_DISKS ? "disk number out of range" : NULL;
     case ORDER_RELEASE:
         return order->pass.disk >= ORDERS_MAX_DISKS ? "disk number out of range" : NULL;
+    case ORDER_LIMIT:
+        return check_limit(&order->limit);
     default:
         return NULL;
     }
@@ -137,6 +147,7 @@ static bool begin(struct mover *mover, const struct order_begin *settings)
 {
     mover->settings = *settings;
     resume_init(&mover->resume);
+    pace_init(&mover->pace);
     mover->outbox = outbox_new(settings->lanes);
     if (mover->outbox == NULL) {
         return mover_fail_memory(mover);
@@ -185,6 +196,14 @@ static bool resume(struct mover *mover, const struct order *order)
     return disk_destination_order(mover->disk_destination, order, -1);
 }
 
+/* What was measured without it says nothing of the rate with it. */
+static bool limit(struct mover *mover, const struct order *order)
+{
+    pace_set(&mover->pace, order->limit.rate, order->limit.paused_rate);
+    return memory_source_order(mover->memory_source, order, -1) &&
+           disk_source_order(mover->disk_source, order, -1);
+}
+
 /* FD goes to whoever the order is for. */
 static bool obey(struct mover *mover, const struct order *order, int fd)
 {
@@ -213,8 +232,11 @@ static bool obey(struct mover *mover, const struct order *order, int fd)
     case ORDER_GO:
         if (order->go.last) {
             atomic_store(&mover->guest_is_paused, true);
+            pace_pause(&mover->pace);
         }
         return memory_source_order(mover->memory_source, order, fd);
+    case ORDER_LIMIT:
+        return limit(mover, order);
     case ORDER_MEMORY:
     case ORDER_HOLD:
         return is_source ? memory_source_order(mover->memory_source, order, fd)

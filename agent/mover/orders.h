@@ -22,6 +22,7 @@
  *     | -- HOLD{pages} ----------------------->  |  stop reading at so many page records
  *     | <---------------------- HELD{pages} ---  |
  *     | -- GO{last} -------------------------->  |  read on (takes a HOLD back)
+ *     | -- LIMIT{rate, paused_rate} ---------->  |  no more than that over all lanes, from now on
  *     | -- LEFT{bytes} ---------------------->  |  so much memory is still to come, for QEMU: the
  *     |                                          |  disks get the link in proportion. A SAMPLE follows
  *     | <--------- MEMORY_DONE{bytes, hash} ---  |  EOF seen, all RECEIVED by the other side
@@ -97,6 +98,7 @@
 #define ORDERS_MAX_DISKS 64
 #define ORDERS_MAX_IN_FLIGHT_MS 10000
 #define ORDERS_MAX_PATIENCE_MS 120000u
+#define ORDERS_MAX_RATE 1000000000000u /* 8 Tbit/s */
 #define ORDERS_TEXT_SIZE 512
 #define ORDERS_ID_SIZE 32
 #define ORDERS_CONTEXT_SIZE 256
@@ -118,6 +120,7 @@ enum order_type {
     ORDER_VERIFY,     /* no fields, no descriptor */
     ORDER_READS_HOLD, /* likewise */
     ORDER_READS_GO,   /* likewise */
+    ORDER_LIMIT,
 };
 
 enum order_role { ORDER_SOURCE = 1, ORDER_DESTINATION = 2 };
@@ -183,6 +186,12 @@ struct order_left {
     uint64_t bytes;
 };
 
+/* Bytes a second of TCP payload, while the guest runs and from GO with LAST on; 0: no limit. Up to
+ * ORDERS_MAX_RATE. */
+struct order_limit {
+    uint64_t rate, paused_rate;
+};
+
 struct order {
     enum order_type type;
     union {
@@ -193,6 +202,7 @@ struct order {
         struct order_hold hold;
         struct order_go go;
         struct order_left left;
+        struct order_limit limit;
     };
 };
 

@@ -76,6 +76,13 @@ void window_restart(struct window *window)
         (struct window){.bounds = window->bounds, .limit = window->limit, .rate = window->rate};
 }
 
+void window_rate_changes(struct window *window)
+{
+    window->rate = window->recent_rate = window->older_rate = 0;
+    window->recent_count = 0;
+    window->interval_us = 0;
+}
+
 static void begin_spell(struct window *window, uint64_t now)
 {
     window->older_delay_us = window->delay_us;

@@ -47,6 +47,8 @@ void window_was_full(struct window *window);
 /* The lanes are new, and the path may be another: what is known of it holds until it is measured
  * anew, and the time without lanes counts for nothing. */
 void window_restart(struct window *window);
+/* The path becomes faster or slower, and its delay stays: the rate is measured anew. */
+void window_rate_changes(struct window *window);
 /* At NOW the other side has answered BYTES bytes in all, and the last of them were sent at SENT. */
 void window_received(struct window *window, uint64_t now, uint64_t sent, uint64_t bytes);
 

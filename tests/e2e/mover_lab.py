@@ -30,7 +30,7 @@ SEGMENT_BYTES = (256 << 10) - 64 * 9
 SOURCE, DESTINATION = 1, 2
 
 (BEGIN, LANE, DISK, PASS, RELEASE, MEMORY, HOLD, GO, QUIESCE, RESUME, LEFT, VERIFY, READS_HOLD,
- READS_GO) = range(1, 15)
+ READS_GO, LIMIT) = range(1, 16)
 (LANE_UP, LANE_LOST, PASS_DONE, HELD, LAST_HELD, MEMORY_DONE, QUIESCED, RESUMED, SAMPLE, FAILED, VERIFIED,
  READS_HELD) = range(1, 13)
 REPORT_NAMES = ['', 'LANE_UP', 'LANE_LOST', 'PASS_DONE', 'HELD', 'LAST_HELD', 'MEMORY_DONE', 'QUIESCED', 'RESUMED',
@@ -70,9 +70,13 @@ class OrderLeft(ctypes.Structure):
     _fields_ = [('bytes', u64)]
 
 
+class OrderLimit(ctypes.Structure):
+    _fields_ = [('rate', u64), ('paused_rate', u64)]
+
+
 class OrderBody(ctypes.Union):
     _fields_ = [('begin', OrderBegin), ('lane', OrderLane), ('disk', OrderDisk), ('passing', OrderPass),
-                ('hold', OrderHold), ('go', OrderGo), ('left', OrderLeft)]
+                ('hold', OrderHold), ('go', OrderGo), ('left', OrderLeft), ('limit', OrderLimit)]
 
 
 class Order(ctypes.Structure):
@@ -152,7 +156,7 @@ class Mover:
     def order(self, kind, fd=None, **fields):
         order = Order(type=kind)
         part = {BEGIN: order.body.begin, LANE: order.body.lane, DISK: order.body.disk, PASS: order.body.passing,
-                RELEASE: order.body.passing, HOLD: order.body.hold, GO: order.body.go, LEFT: order.body.left}.get(kind)
+                RELEASE: order.body.passing, HOLD: order.body.hold, GO: order.body.go, LEFT: order.body.left, LIMIT: order.body.limit}.get(kind)
         for key, value in fields.items():
             if isinstance(value, bytes) and key in ('ticket', 'key'):
                 value = (u8 * len(value))(*value)

@@ -4,6 +4,7 @@
 #include "agent/client/arguments.h"
 #include "agent/client/event_text.h"
 #include "agent/client/migrate_arguments.h"
+#include "agent/client/set_arguments.h"
 #include "agent/client/terminal.h"
 #include "agent/client/watch.h"
 
@@ -85,6 +86,10 @@ static void migrate_sends_what_was_said(void **state)
     expect_request("migrate web1 --to h2 --deadline 2min --max-throttle 0",
                    "{\"deadline_ms\":120000,\"max_throttle\":0,\"peer\":\"h2\",\"vm\":\"web1\"}",
                    false);
+    expect_request("migrate web1 --to h2 --max-bandwidth 100mbit --switchover-bandwidth none",
+                   "{\"max_bandwidth\":12500000,\"peer\":\"h2\",\"switchover_bandwidth\":0,"
+                   "\"vm\":\"web1\"}",
+                   false);
     expect_request("migrate --to h2 --compress auto --lanes 4 -- -odd",
                    "{\"compress\":\"auto\",\"lanes\":4,\"peer\":\"h2\",\"vm\":\"-odd\"}", false);
     expect_request("migrate 4711 --to h2 --compress -5",
@@ -114,6 +119,11 @@ static void migrate_names_the_wrong_word(void **state)
     expect_usage("migrate web1 --to h2 --deadline 90", "--deadline: \"90\" has no unit");
     expect_usage("migrate web1 --to h2 --max-throttle -1", "--max-throttle: \"-1\"");
     expect_usage("migrate web1 --to h2 --max-throttle half", "--max-throttle: \"half\"");
+    expect_usage("migrate web1 --to h2 --max-bandwidth fast", "--max-bandwidth: \"fast\"");
+    expect_usage("migrate web1 --to h2 --max-bandwidth 100",
+                 "--max-bandwidth: 100 is not from 1mbit");
+    expect_usage("migrate web1 --to h2 --switchover-bandwidth 0",
+                 "--switchover-bandwidth: 0 is not");
     expect_usage("migrate web1 --to h2 --compress strong", "--compress: \"strong\"");
     expect_usage("migrate web1 --to h2 --compress 3x", "--compress: \"3x\"");
     expect_usage("migrate web1 --to h2 --lanes 0", "--lanes: \"0\"");
@@ -124,9 +134,59 @@ static void migrate_names_the_wrong_word(void **state)
     expect_usage("migrate web1 --to h2 --detach=yes", "--detach=yes: this option takes no value");
     expect_usage("migrate web1 --to h2 -v", "unknown option -v");
     /* Options of later versions are not silently ignored. */
-    expect_usage("migrate web1 --to h2 --max-bandwidth 1G", "unknown option --max-bandwidth");
+    expect_usage("migrate web1 --to h2 --postcopy", "unknown option --postcopy");
     expect_usage("migrate web1 --to h2 --verify=disk", "--verify=disk: this option takes no value");
     expect_usage("migrate web1 --to h2 --json", "--json goes before the command");
+}
+
+static void expect_set(const char *line, const char *wanted)
+{
+    struct error error = {0};
+    struct words words;
+    json_t *request;
+    char *text;
+
+    split(&words, line);
+    if (set_arguments_parse(words.argc, words.argv, &request, &error) != ARGUMENTS_GOOD) {
+        fail_msg("\"%s\" was refused: %s", line, error.text);
+    }
+    text = json_dumps(request, JSON_COMPACT | JSON_SORT_KEYS);
+    assert_string_equal(text, wanted);
+    free(text);
+    json_decref(request);
+}
+
+static void expect_set_usage(const char *line, const char *part)
+{
+    struct error error = {0};
+    struct words words;
+    json_t *request;
+
+    split(&words, line);
+    if (set_arguments_parse(words.argc, words.argv, &request, &error) != ARGUMENTS_WRONG) {
+        fail_msg("\"%s\" was taken", line);
+    }
+    assert_null(request);
+    if (!strstr(error.text, part)) {
+        fail_msg("no \"%s\" in: %s", part, error.text);
+    }
+}
+
+static void set_sends_what_was_said(void **state)
+{
+    (void)state;
+    expect_set("set web1 max-bandwidth=10M", "{\"max_bandwidth\":10485760,\"migration\":\"web1\"}");
+    expect_set("set web1 max-bandwidth=none switchover-bandwidth=1gbit",
+               "{\"max_bandwidth\":0,\"migration\":\"web1\",\"switchover_bandwidth\":125000000}");
+    expect_set("set --host max-bandwidth=200mbit", "{\"max_bandwidth\":25000000}");
+    expect_set_usage("set", "which migration");
+    expect_set_usage("set web1", "set what");
+    expect_set_usage("set web1 max-bandwidth", "\"max-bandwidth\" is not KEY=VALUE");
+    expect_set_usage("set web1 max-bandwidth=", "max-bandwidth: \"\"");
+    expect_set_usage("set web1 max-bandwidth=1kbit", "1kbit is not from 1mbit");
+    expect_set_usage("set web1 colour=red", "no \"colour\" to set");
+    expect_set_usage("set --host switchover-bandwidth=1gbit", "no \"switchover-bandwidth\" to set");
+    expect_set_usage("set web1 --all max-bandwidth=1gbit", "unknown option --all");
 }
 
 static void global_words_end_at_the_command(void **state)
@@ -297,6 +357,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(migrate_sends_what_was_said),
         cmocka_unit_test(migrate_names_the_wrong_word),
+        cmocka_unit_test(set_sends_what_was_said),
         cmocka_unit_test(global_words_end_at_the_command),
         cmocka_unit_test(words_are_counted),
         cmocka_unit_test(results_have_their_exit_codes),

@@ -47,6 +47,7 @@ static const char *const good_messages[MESSAGE_TYPE_COUNT] = {
         "\"log\":\"/log\",\"host\":\"h2\"}",
     [MESSAGE_REFUSE] = "{\"type\":\"refuse\",\"migration\":\"" ID "\",\"error\":\"pool-missing\","
                        "\"text\":\"there is no pool fast\\nthere is one slow\"}",
+    [MESSAGE_LIMIT] = "{\"type\":\"limit\",\"migration\":\"" ID "\",\"bandwidth\":125000}",
     [MESSAGE_MOVER_LOST] = "{\"type\":\"mover-lost\",\"migration\":\"" ID
                            "\",\"movers\":0,\"text\":\"killed by signal 9\"}",
     [MESSAGE_RESUME] = "{\"type\":\"resume\",\"migration\":\"" ID "\",\"epoch\":1,\"movers\":0}",

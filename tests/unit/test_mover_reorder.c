@@ -250,6 +250,31 @@ static void the_slack_is_the_operators(void **state)
     assert_true(window_limit(&much.window) > 12500000 / 5);
 }
 
+/* A limit was set to a hundredth, and taken away: the window does not wait until what it knew is old. */
+static void a_new_limit_is_measured_at_once(void **state)
+{
+    struct path path = new_path(30000);
+    uint64_t end;
+
+    (void)state;
+    use_path(&path, 125000000, 2000);
+    assert_true(window_limit(&path.window) > 2000000);
+    window_rate_changes(&path.window);
+    end = path.now + 1000000;
+    while (path.now < end) {
+        if (path.sent_bytes - path.received_bytes < window_limit(&path.window)) {
+            send_one(&path, 12500000, 2000);
+        } else {
+            window_was_full(&path.window);
+            path.now = path.flights[path.first % FLIGHTS].arrives;
+        }
+        receive_until(&path, path.now);
+    }
+    assert_true(window_limit(&path.window) < 1000000);
+    window_rate_changes(&path.window);
+    expect_path(&path, 125000000, 2000, 97, 40);
+}
+
 static void a_reader_without_bytes_does_not_shrink_the_window(void **state)
 {
     struct path path = new_path(30000);
@@ -310,6 +335,7 @@ int main(void)
         cmocka_unit_test(the_window_follows_the_path),
         cmocka_unit_test(a_busy_host_does_not_close_the_window),
         cmocka_unit_test(the_slack_is_the_operators),
+        cmocka_unit_test(a_new_limit_is_measured_at_once),
         cmocka_unit_test(a_reader_without_bytes_does_not_shrink_the_window),
         cmocka_unit_test(hashes_do_not_depend_on_the_cuts),
     };
