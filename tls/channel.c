@@ -38,6 +38,9 @@
 /* A host's certificate has some 350 bytes; a stranger gets no more memory than this for his. */
 #define CERTIFICATES_SIZE_MAX 8192
 
+/* A full record's payload. */
+#define RECORD_SIZE (16u << 10)
+
 struct tls_channel {
     SSL *ssl;
     tls_judge judge; /* control only */
@@ -45,6 +48,9 @@ struct tls_channel {
     bool lane;
     bool established;  /* handshake done and checked */
     bool record_waits; /* OpenSSL holds a record of a write that must be repeated */
+    uint64_t key_records,
+        key_records_max; /* protected under the sending key, and how many may be */
+    uint64_t renewals;
     bool read_starved; /* the last read found no whole record in what is buffered */
     bool close_sent;
     bool read_over;
@@ -337,6 +343,7 @@ static struct tls_channel *open_channel(struct tls_channel *channel, int fd, boo
         tls_error(error, error_size, -ENOMEM, "cannot set up TLS: out of memory");
         return NULL;
     }
+    tls_channel_renew_after(channel, TLS_KEY_BYTES_MAX);
     forget_errors();
     context = SSL_CTX_new(TLS_method());
     if (context == NULL || !set_common(context, channel)) {
@@ -490,6 +497,33 @@ static void explain_lost_write(struct tls_channel *channel)
     }
 }
 
+void tls_channel_renew_after(struct tls_channel *channel, uint64_t bytes)
+{
+    assert(bytes >= RECORD_SIZE && bytes <= TLS_KEY_BYTES_MAX);
+    channel->key_records_max = bytes / RECORD_SIZE;
+}
+
+uint64_t tls_channel_renewals(const struct tls_channel *channel)
+{
+    return channel->renewals;
+}
+
+/* A KeyUpdate (RFC 8446 §4.6.3) goes before the next record. Not while one waits to be repeated: that
+ * one is protected already. */
+static bool renew_key(struct tls_channel *channel)
+{
+    if (channel->record_waits || channel->key_records < channel->key_records_max) {
+        return true;
+    }
+    if (SSL_key_update(channel->ssl, SSL_KEY_UPDATE_NOT_REQUESTED) != 1) {
+        set_failure(channel, TLS_FAILURE_PROTOCOL, "the sending key could not be renewed");
+        return false;
+    }
+    channel->key_records = 0;
+    channel->renewals++;
+    return true;
+}
+
 enum tls_step tls_channel_write(struct tls_channel *channel, const void *buffer, size_t size,
                                 size_t *done)
 {
@@ -501,8 +535,12 @@ enum tls_step tls_channel_write(struct tls_channel *channel, const void *buffer,
     }
     assert(channel->established && size > 0);
     forget_errors();
+    if (!renew_key(channel)) {
+        return break_off(channel);
+    }
     step = step_of(channel, SSL_write_ex(channel->ssl, buffer, size, done), "writing");
     channel->record_waits = step == TLS_WANT_READ || step == TLS_WANT_WRITE;
+    channel->key_records += (*done + RECORD_SIZE - 1) / RECORD_SIZE;
     if (step != TLS_FAILED) {
         return step;
     }

@@ -80,6 +80,16 @@ enum tls_step tls_channel_read(struct tls_channel *channel, void *buffer, size_t
 enum tls_step tls_channel_write(struct tls_channel *channel, const void *buffer, size_t size,
                                 size_t *done);
 /*
+ * RFC 8446 §5.5: so much may be protected under one AES-GCM key, each record counted as a full one,
+ * whatever is in it. The next write after that renews the sending key first, by a KeyUpdate: no round
+ * trip, and the peer takes it within a read. BYTES: sooner, from 16 KiB on. (The write that gets there
+ * is one with the old key to its end: the true limit, 388 GB, is far.)
+ */
+#define TLS_KEY_BYTES_MAX (256ull << 30)
+void tls_channel_renew_after(struct tls_channel *channel, uint64_t bytes);
+/* How often that was done. */
+uint64_t tls_channel_renewals(const struct tls_channel *channel);
+/*
  * Sends close_notify, as far as the socket takes it; TLS_OK also when there is nothing to end (no
  * handshake yet, or sent already). The other direction stays open. While a write waits to be
  * repeated it answers TLS_WANT_WRITE: finish that write, or close the descriptor and have the peer

@@ -6,6 +6,7 @@
 #include "config_set.h"
 #include "agent/common/must.h"
 #include "agent/policy/page_budget.h"
+#include "tls/channel.h"
 
 #include <ctype.h>
 #include <getopt.h>
@@ -207,6 +208,9 @@ static bool fill_in_defaults(struct config *config, struct error *error)
         !(config_set(config, "launch", "binary", "/usr/bin/", error) &&
           config_set(config, "launch", "binary", "/usr/libexec/", error))) {
         return false;
+    }
+    if (config->key_bytes == 0) {
+        config->key_bytes = TLS_KEY_BYTES_MAX;
     }
     if (config->in_flight_ms == 0) {
         config->in_flight_ms = DEFAULT_IN_FLIGHT_MS;

@@ -16,6 +16,7 @@
  *   allow-path = /srv/boot          ; kernels, firmware, ... outside pools that a launch may name; may repeat
  *   [link]
  *   patience = 5s                   ; how long a peer may be silent
+ *   renew-keys = 256G               ; of a lane, after so many bytes
  *   max-bandwidth = 500mbit         ; of all migrations together, each way; default: no limit
  *   [memory]
  *   in-flight = 30ms                ; what may be on its way to the other side
@@ -57,7 +58,9 @@ struct config {
     uint32_t in_flight_ms;  /* 1 .. ORDERS_MAX_IN_FLIGHT_MS of agent/mover/orders.h */
     uint32_t patience_ms;   /* up to ORDERS_MAX_PATIENCE_MS: a peer silent for so long is lost */
     uint64_t max_bandwidth; /* bytes/s; 0: no limit */
-    uint64_t page_cache;    /* bytes, or PAGE_BUDGET_AUTO of agent/policy/page_budget.h */
+    uint64_t
+        key_bytes; /* that a lane protects under one key: up to TLS_KEY_BYTES_MAX of tls/channel.h */
+    uint64_t page_cache; /* bytes, or PAGE_BUDGET_AUTO of agent/policy/page_budget.h */
 };
 
 /* Defaults, file and command line. ARGV as main got it; "--config FILE" names the file (which must then exist).

@@ -8,6 +8,7 @@
 #include "agent/mover/orders.h"
 #include "agent/policy/bandwidth.h"
 #include "agent/policy/page_budget.h"
+#include "tls/channel.h"
 #include "tls/trust.h"
 
 #include <arpa/inet.h>
@@ -215,6 +216,21 @@ static bool set_patience(struct config *config, const char *value, struct error 
     return true;
 }
 
+static bool set_renew_keys(struct config *config, const char *value, struct error *error)
+{
+    uint64_t bytes;
+
+    if (!units_parse_size(value, &bytes, error)) {
+        return false;
+    }
+    if (bytes < ORDERS_MIN_KEY_BYTES || bytes > TLS_KEY_BYTES_MAX) {
+        return error_set(error, "config", "\"%s\" is not from %uM to %lluG", value,
+                         ORDERS_MIN_KEY_BYTES >> 20, TLS_KEY_BYTES_MAX >> 30);
+    }
+    config->key_bytes = bytes;
+    return true;
+}
+
 static bool set_max_bandwidth(struct config *config, const char *value, struct error *error)
 {
     uint64_t rate;
@@ -248,6 +264,7 @@ static const struct setting settings[] = {
     {"launch", "binary", true, add_binary},
     {"launch", "allow-path", true, add_allowed_path},
     {"link", "patience", false, set_patience},
+    {"link", "renew-keys", false, set_renew_keys},
     {"link", "max-bandwidth", false, set_max_bandwidth},
     {"memory", "in-flight", false, set_in_flight},
     {"memory", "page-cache", false, set_page_cache},

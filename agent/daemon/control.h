@@ -48,7 +48,7 @@
  *              downtime_ms, downtime_error_ms, wire_bytes, disk{bytes,wire_bytes,passes},
  *              memory{rounds,pages,zero,same,delta,bytes,wire_bytes},
  *              predicted{total_ms,downtime_ms}, planned (what the last plan of it predicted, as there), verified{memory,disk}, resumed (bool),
- *              resent_bytes, where{host,pid,qmp,disks,launch,log}
+ *              resent_bytes, key_renewals, where{host,pid,qmp,disks,launch,log}
  *
  * Of a plan, with "vm" and in the same units:
  *

@@ -251,7 +251,8 @@ static void start_mover(struct destination *destination)
         .type = ORDER_BEGIN,
         .begin = {.role = ORDER_DESTINATION,
                   .lanes = destination->lanes,
-                  .patience_ms = destination->migration.daemon->config.patience_ms}};
+                  .patience_ms = destination->migration.daemon->config.patience_ms,
+                  .key_bytes = destination->migration.daemon->config.key_bytes}};
     struct error error;
 
     destination->page_cache_bytes = grant_page_cache(destination);

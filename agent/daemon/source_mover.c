@@ -40,6 +40,7 @@ void source_take_sample(struct source *source, const struct report_sample *sampl
     sum->stream_acknowledged += before->stream_acknowledged;
     sum->stream_wire_bytes += before->stream_wire_bytes;
     sum->resent_bytes += before->resent_bytes;
+    sum->key_renewals += before->key_renewals;
     sum->pages += before->pages;
     sum->zero_pages += before->zero_pages;
     sum->page_bytes += before->page_bytes;

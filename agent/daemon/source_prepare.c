@@ -228,7 +228,8 @@ bool source_start_mover(struct source *source)
                   .in_flight_ms = source->migration.daemon->config.in_flight_ms,
                   .patience_ms = source->migration.daemon->config.patience_ms,
                   .page_memory_bytes = source->page_memory_bytes,
-                  .page_cache_bytes = accepted_page_cache(source->accepted)}};
+                  .page_cache_bytes = accepted_page_cache(source->accepted),
+                  .key_bytes = source->migration.daemon->config.key_bytes}};
     struct error error;
 
     source->mover = mover_link_new(source->migration.daemon, &handlers, source, &error);

@@ -150,7 +150,7 @@ json_t *source_result(const struct source *source, const char *result, const cha
         number_or_null(downtime_known, (source->resumed_ns - source->paused_ns + 500000) / 1000000);
 
     object = must_json(json_pack(
-        "{ss,si,ss,ss,ss,ss,ss,so,so,sI,so,so,sI,so,so,s{so,so},sO,s{so,so},sb,sI,so}", "event",
+        "{ss,si,ss,ss,ss,ss,ss,so,so,sI,so,so,sI,so,so,s{so,so},sO,s{so,so},sb,sI,sI,so}", "event",
         "result", "schema", 1, "id", source->migration.id, "vm", source->migration.vm,
         "mode_requested", source_mode_word(source), "mode_used",
         source_is_quick(source) ? "quick" : "live", "result", result, "reason",
@@ -173,7 +173,8 @@ json_t *source_result(const struct source *source, const char *result, const cha
         : source->disks_differ ? json_false()
                                : json_null(),
         "resumed", source->resumed > 0, "resent_bytes", (json_int_t)source->sample.resent_bytes,
-        "where", where_object(source, result)));
+        "key_renewals", (json_int_t)source->sample.key_renewals, "where",
+        where_object(source, result)));
     if (source->request.trial) {
         json_object_set_new(object, "trial", source_trial_object(source));
     }

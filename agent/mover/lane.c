@@ -226,6 +226,7 @@ bool lane_start(struct mover *mover, const struct order_lane *order, int fd)
     if (lane->channel == NULL) {
         return mover_fail(mover, "memory", "lane %u: cannot set up TLS: %s", order->index, error);
     }
+    tls_channel_renew_after(lane->channel, mover->settings.key_bytes);
     return mover_start_thread(mover, &lane->thread, "lane", run, lane);
 }
 

@@ -44,6 +44,7 @@ struct lane {
     size_t out_size, out_sent;
     size_t
         granted; /* bytes of it that the pace lets go in one record; TLS may ask for them again */
+    uint64_t renewals;   /* of the sending key, as far as they are counted */
     uint64_t pace_until; /* mover_now_us(): not before may more go; 0: now */
     bool out_has_fail;
     struct packer packer;

@@ -153,6 +153,14 @@ static bool may_write(struct lane *lane)
     return wait == 0;
 }
 
+static void note_renewals(struct lane *lane)
+{
+    uint64_t renewals = tls_channel_renewals(lane->channel);
+
+    count_add(&lane->mover->counters.key_renewals, renewals - lane->renewals);
+    lane->renewals = renewals;
+}
+
 /* One TLS record, or as much of it as the socket takes. */
 static enum lane_step write_some(struct lane *lane)
 {
@@ -165,6 +173,7 @@ static enum lane_step write_some(struct lane *lane)
     case TLS_OK:
         lane->out_sent += done;
         lane->granted = 0;
+        note_renewals(lane);
         return LANE_MOVED;
     case TLS_WANT_READ:
         lane->write_wants = POLLIN;

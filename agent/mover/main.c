@@ -101,6 +101,7 @@ static void fill_sample(struct mover *mover, struct report_sample *sample)
     sample->stream_wire_bytes = count_get(&counters->stream_wire_bytes);
     sample->stream_delay_us = atomic_exchange(&counters->stream_delay_us, 0);
     sample->resent_bytes = count_get(&counters->resent_bytes);
+    sample->key_renewals = count_get(&counters->key_renewals);
     sample->pages = count_get(&counters->pages);
     sample->zero_pages = count_get(&counters->zero_pages);
     sample->page_bytes = count_get(&counters->page_bytes);

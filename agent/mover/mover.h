@@ -32,7 +32,7 @@ struct counters {
     _Atomic uint64_t disk_bytes, disk_acknowledged, disk_zero_bytes, disk_wire_bytes;
     _Atomic uint64_t stream_bytes, stream_acknowledged, stream_wire_bytes;
     _Atomic uint64_t stream_delay_us; /* the longest since the last sample */
-    _Atomic uint64_t resent_bytes;
+    _Atomic uint64_t resent_bytes, key_renewals;
     _Atomic uint64_t pages, zero_pages, page_bytes, same_pages, delta_pages;
     _Atomic uint64_t pass_left[ORDERS_MAX_DISKS], pass_reached[ORDERS_MAX_DISKS];
     _Atomic uint64_t compared_bytes, reread_bytes, comparing_us, uncompared_bytes;

@@ -86,6 +86,9 @@ static const char *check_begin(const struct order_begin *begin)
     if (begin->patience_ms < 1 || begin->patience_ms > ORDERS_MAX_PATIENCE_MS) {
         return "patience out of range";
     }
+    if (begin->key_bytes < ORDERS_MIN_KEY_BYTES || begin->key_bytes > TLS_KEY_BYTES_MAX) {
+        return "bytes for one key out of range";
+    }
     if ((begin->flags & ~(ORDER_FLAG_HOLD_LAST | ORDER_FLAG_VERIFY)) != 0) {
         return "unknown flags";
     }

@@ -99,6 +99,7 @@
 #define ORDERS_MAX_IN_FLIGHT_MS 10000
 #define ORDERS_MAX_PATIENCE_MS 120000u
 #define ORDERS_MAX_RATE 1000000000000u /* 8 Tbit/s */
+#define ORDERS_MIN_KEY_BYTES (1u << 20)
 #define ORDERS_TEXT_SIZE 512
 #define ORDERS_ID_SIZE 32
 #define ORDERS_CONTEXT_SIZE 256
@@ -147,6 +148,9 @@ struct order_begin {
     /* Of the destination's page cache, and at most that of the source's; 0: none. The same at both
      * sides: the destination's daemon grants it. */
     uint64_t page_cache_bytes;
+    /* A lane renews its sending key after so many bytes: tls_channel_renew_after(). From
+     * ORDERS_MIN_KEY_BYTES to TLS_KEY_BYTES_MAX of tls/channel.h. */
+    uint64_t key_bytes;
 };
 #define ORDER_LEVEL_OFF INT32_MIN
 #define ORDER_LEVEL_AUTO INT32_MAX
@@ -272,6 +276,7 @@ struct report_sample {
     /* Frames of any kind that were given to a lane again after a RESUME, bytes (source). Those that
      * no lane had taken before do not count. */
     uint64_t resent_bytes;
+    uint64_t key_renewals; /* of the lanes' sending keys */
     /* Page records: as QEMU wrote them (source), or as they arrived (destination). */
     uint64_t pages, zero_pages, page_bytes;
     /* Of PAGES: left out because the other side has them already, and sent as a difference from what

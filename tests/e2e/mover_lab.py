@@ -43,7 +43,7 @@ u8, u32, u64 = ctypes.c_uint8, ctypes.c_uint32, ctypes.c_uint64
 
 class OrderBegin(ctypes.Structure):
     _fields_ = [('role', ctypes.c_int), ('lanes', u32), ('level', ctypes.c_int32), ('in_flight_ms', u32), ('patience_ms', u32),
-                ('flags', u32), ('page_memory_bytes', u64), ('page_cache_bytes', u64)]
+                ('flags', u32), ('page_memory_bytes', u64), ('page_cache_bytes', u64), ('key_bytes', u64)]
 
 
 class OrderLane(ctypes.Structure):
@@ -99,7 +99,8 @@ class ReportMemory(ctypes.Structure):
 class ReportSample(ctypes.Structure):
     _fields_ = [(name, u64) for name in (
         'wire_sent wire_received disk_bytes disk_acknowledged disk_zero_bytes disk_wire_bytes stream_bytes '
-        'stream_acknowledged stream_wire_bytes stream_delay_us resent_bytes pages zero_pages page_bytes same_pages delta_pages').split()] + [
+        'stream_acknowledged stream_wire_bytes stream_delay_us resent_bytes key_renewals pages zero_pages page_bytes same_pages '
+        'delta_pages').split()] + [
             ('pass_left', u64 * MAX_DISKS), ('pass_reached', u64 * MAX_DISKS), ('compared_bytes', u64), ('reread_bytes', u64),
             ('comparing_us', u64), ('uncompared_bytes', u64), ('never_compared', ctypes.c_bool), ('stream_phase', u32),
             ('rss_bytes', u64)]
@@ -400,11 +401,11 @@ class Lab:
         return os.path.join(self.directory, name)
 
     def mover(self, name, role, lanes=2, level=LEVEL_AUTO, flags=0, in_flight_ms=30, environment=None,
-              page_memory=64 << 20, page_cache=16 << 20):
+              page_memory=64 << 20, page_cache=16 << 20, key_bytes=256 << 30):
         mover = Mover(self.binary, self.directory, name, environment)
         self.movers.append(mover)
         mover.order(BEGIN, role=role, lanes=lanes, level=level, flags=flags, in_flight_ms=in_flight_ms, patience_ms=5000,
-                    page_memory_bytes=page_memory, page_cache_bytes=page_cache)
+                    page_memory_bytes=page_memory, page_cache_bytes=page_cache, key_bytes=key_bytes)
         return mover
 
     def pair(self, lanes=2, level=LEVEL_AUTO, flags=0, between=None, between_lanes=1, **more):

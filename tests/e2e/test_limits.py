@@ -12,7 +12,7 @@ import time
 from harness import check, equal, run_with_agents, test
 
 from lab import Disk, Guest, Load, image
-from lab.agents import POOL
+from lab.agents import CONFIG, POOL
 
 MBIT = 1_000_000 / 8
 SAMPLE_S = 0.05
@@ -181,6 +181,22 @@ def a_limit_that_makes_no_sense_is_refused(world):
     world.set(west, migration, "max-bandwidth=none")
     done(running)
     equal(world.set(west, migration, "max-bandwidth=10mbit", code=FAILED)["error"]["id"], "too-late", "after the end")
+
+
+@test
+def keys_are_renewed_under_load(world):
+    guest = world.boot(memory_mib=40, memory_rate=60, kind="noise")
+    for host in world.lab.hosts:
+        config = host.read(CONFIG)
+        host.write(CONFIG, f"{config}[link]\nrenew-keys = 4M\n")
+        world.agents.kill(host)
+        world.agents.start(host)
+    result = done(world.agents.start_migration(guest, *RAW))
+    # Each of the three lanes renews its own, at what it has sent itself.
+    least = result["wire_bytes"] // (4 << 20) - 3
+    check(least > 10, f"only {result['wire_bytes']} bytes went over the wire")
+    check(result["key_renewals"] >= least, f"{result['key_renewals']} keys for {result['wire_bytes']} bytes")
+    print(f"     {result['key_renewals']} keys for {result['wire_bytes'] >> 20} MiB", flush=True)
 
 
 if __name__ == "__main__":

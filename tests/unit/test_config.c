@@ -112,6 +112,7 @@ static void defaults_need_no_file(void **state)
     assert_int_equal(config.in_flight_ms, 30);
     assert_int_equal(config.patience_ms, 5000);
     assert_int_equal(config.max_bandwidth, 0);
+    assert_true(config.key_bytes == 256ull << 30);
     assert_non_null(strstr(config.mover_path, "watari-mover"));
     assert_int_equal(config.pool_count, 0);
     assert_int_equal(config.binary_count, 2);
@@ -147,6 +148,7 @@ static void a_whole_file_is_read(void **state)
                 "page-cache = 512M\n"
                 "[link]\n"
                 "patience = 1min\n"
+                "renew-keys = 64M\n"
                 "max-bandwidth = 500mbit\n",
                 NULL, NULL);
     assert_string_equal(config.listen_address, "::");
@@ -165,6 +167,7 @@ static void a_whole_file_is_read(void **state)
     assert_int_equal(config.in_flight_ms, 100);
     assert_int_equal(config.patience_ms, 60000);
     assert_int_equal(config.max_bandwidth, 62500000);
+    assert_int_equal(config.key_bytes, 64 << 20);
     assert_int_equal(config.page_cache, 512 << 20);
     config_clear(&config);
 }
@@ -231,6 +234,8 @@ static void mistakes_in_the_file_are_named_by_line(void **state)
     expect_error("[launch]\nbinary = qemu-system-x86_64\n", NULL, NULL, 2, "absolute");
     expect_error("[link]\npatience = 2s\n", NULL, NULL, 2, "from 3s to 120s");
     expect_error("[link]\npatience = 3min\n", NULL, NULL, 2, "from 3s to 120s");
+    expect_error("[link]\nrenew-keys = 257G\n", NULL, NULL, 2, "from 1M to 256G");
+    expect_error("[link]\nrenew-keys = 1K\n", NULL, NULL, 2, "from 1M to 256G");
     expect_error("[link]\nmax-bandwidth = 10kbit\n", NULL, NULL, 2, "from 1mbit to 8tbit");
     expect_error("[link]\nmax-bandwidth = fast\n", NULL, NULL, 2, "max-bandwidth: \"fast\"");
     expect_error("[memory]\nin-flight = 30\n", NULL, NULL, 2, "in-flight: ");

@@ -589,6 +589,28 @@ static void lane_carries_megabytes(void **state)
     assert_kind_carries_megabytes(*state, true);
 }
 
+/* Through buffers that are too small for a record, so that a KeyUpdate has to wait for room as well. */
+static void keys_are_renewed_under_way(void **state)
+{
+    const int small = 5000;
+    struct pair *pair = *state;
+
+    for (int role = CLIENT; role <= SERVER; role++) {
+        assert_int_equal(setsockopt(pair->fds[role], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)),
+                         0);
+    }
+    open_kind(pair, true);
+    tls_channel_renew_after(pair->channels[CLIENT], RECORD_SIZE);
+    tls_channel_renew_after(pair->channels[SERVER], 256 * 1024);
+    assert_shaken(pair);
+    assert_megabytes_pass(pair, CLIENT);
+    assert_megabytes_pass(pair, SERVER);
+    /* 5 MiB in some 105 writes of four records: a key for each write, and one for each 16 records. */
+    assert_in_range(tls_channel_renewals(pair->channels[CLIENT]), 100, 110);
+    assert_in_range(tls_channel_renewals(pair->channels[SERVER]), 20, 27);
+    assert_talks(pair);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_pair, free_pair)
@@ -626,6 +648,7 @@ int main(void)
         TEST(record_that_waits_holds_the_shutdown_back),
         TEST(control_carries_megabytes),
         TEST(lane_carries_megabytes),
+        TEST(keys_are_renewed_under_way),
     };
 
     signal(SIGPIPE, SIG_IGN);
