@@ -47,9 +47,10 @@ static json_t *show(const struct wanlink *link)
         json_object_set_new(
             ends, link->ends[i].name,
             must_json(json_pack(
-                "{sI,sI,sI,sI,sI}", "packets", (json_int_t)counters->packets, "bytes",
+                "{sI,sI,sI,sI,sI,sI}", "packets", (json_int_t)counters->packets, "bytes",
                 (json_int_t)counters->bytes, "lost", (json_int_t)counters->lost, "dropped",
-                (json_int_t)counters->dropped, "delivered", (json_int_t)counters->delivered)));
+                (json_int_t)counters->dropped, "delivered", (json_int_t)counters->delivered,
+                "delivered_bytes", (json_int_t)counters->delivered_bytes)));
     }
     return ends;
 }

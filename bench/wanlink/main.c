@@ -176,6 +176,7 @@ static void deliver(struct path *path, int tun)
     while ((packet = path_take(path, now_ns()))) {
         if (write(tun, packet->bytes, packet->size) < 0) {
             path->counters.delivered--;
+            path->counters.delivered_bytes -= packet->size;
             path->counters.lost++;
         }
         free(packet);

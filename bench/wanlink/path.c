@@ -183,6 +183,7 @@ struct packet *path_take(struct path *path, uint64_t now_ns)
     sink_first(path);
     path->held_bytes -= packet->size;
     path->counters.delivered++;
+    path->counters.delivered_bytes += packet->size;
     return packet;
 }
 

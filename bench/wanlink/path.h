@@ -22,9 +22,10 @@ struct packet {
 };
 
 struct path_counters {
-    uint64_t packets, bytes; /* that came in */
-    uint64_t lost, dropped;  /* packets: by chance; because too much waited */
-    uint64_t delivered;      /* packets */
+    uint64_t packets,
+        bytes;              /* that came in; what follows is packets, where it does not say bytes */
+    uint64_t lost, dropped; /* by chance; because too much waited */
+    uint64_t delivered, delivered_bytes;
 };
 
 struct path {

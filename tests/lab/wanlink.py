@@ -56,7 +56,7 @@ class Wanlink:
             raise LabError(f"wanlink: {words}: {answer}")
 
     def show(self):
-        """Counters of what left each host: packets, bytes, lost, dropped, delivered."""
+        """Counters of what left each host: packets, bytes, lost, dropped, delivered, delivered_bytes."""
         return json.loads(self._ask("show"))
 
     def cpu_s(self):
