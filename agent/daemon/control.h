@@ -34,6 +34,7 @@
  *   undecided (bool), handoff (a state of policy/handoff_names.h), awaited (what), awaited_from (a peer, "this host",
  *   "an operator", null), connected (bool: to the peer), peer_word, peer_word_age_ms, commit_age_ms, pause_age_ms,
  *   qemu{pid,state} (of this host; "running", "paused", "ended"), held (why no COMMIT is sent), advice (what to do), and
+ *   rate_limit (at a source: what its lanes may send now, bytes a second),
  *   what else the side knows. One whose journal cannot be read has phase "unreadable", text and journal (its path).
  *
  * Events, each with "id" and "vm", in bytes, bytes a second, milliseconds. What does not apply is

@@ -16,15 +16,29 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 /* How long one attempt to connect may take, so that a link that is back is found within two of them; TCP alone would wait ever longer. */
 #define CONNECT_MS 1500
 /* And the destination's answer with the lanes after it: its QEMU finishes old writes first. */
 #define RESUME_MS 10000
+/* Bytes that a lane may have on its way: nearly half of what a mover has of disks and memory together at most (agent/mover), for lanes are
+ * two or more. */
+#define SEND_BUFFER (24 << 20)
 /* With new movers it also makes all exports anew, or starts another QEMU. */
 #define REPLACE_MS 120000
 
 /* --- opening --- */
+
+/* TCP lets a lane's buffer grow by itself only as far as net.ipv4.tcp_wmem says, 4 MiB as a rule: two lanes fill a third of a gigabit over
+ * 150 ms then. How much is on its way the mover decides; this is only room for it. Without the right to it (CAP_NET_ADMIN) TCP goes by its
+ * own rules. */
+static void make_room(int fd)
+{
+    static const int size = SEND_BUFFER;
+
+    (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size);
+}
 
 static void on_lane_dialled(int fd, const struct sockaddr *address, socklen_t length,
                             const struct error *error, void *context)
@@ -46,6 +60,7 @@ static void on_lane_dialled(int fd, const struct sockaddr *address, socklen_t le
     }
     memcpy(order.lane.ticket, lane->ticket, sizeof lane->ticket);
     memcpy(order.lane.key, lane->key, sizeof lane->key);
+    make_room(fd);
     source_order(source, &order, fd);
     explicit_bzero(&order, sizeof order);
     explicit_bzero(lane->key, sizeof lane->key);

@@ -236,5 +236,6 @@ void source_describe(const struct migration *migration, json_t *into)
         into, "pause_age_ms",
         number_or_null(source->paused_ns && !source->resumed_ns && !source->handoff.resumed,
                        (clock_monotonic_ns() - source->paused_ns) / 1000000));
+    json_object_set_new(into, "rate_limit", number_or_null(source->rate != 0, source->rate));
     source_describe_handoff(source, into);
 }

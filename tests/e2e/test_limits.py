@@ -104,6 +104,8 @@ def one_migration_keeps_to_its_limit_and_to_the_next(world):
     time.sleep(4)
     changed = time.monotonic()
     world.set(world.lab.west, running.id, "max-bandwidth=120mbit")
+    told = world.agents.ask(world.lab.west, "status", running.id)["migrations"][0]
+    equal(told["rate_limit"], 120 * MBIT, "the limit that status tells")
     done(running)
     meter.stop()
     held(meter.peak(until=changed), 40 * MBIT, "at first")
