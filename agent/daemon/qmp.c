@@ -1,5 +1,7 @@
 #include "qmp.h"
 
+#include "clock.h"
+
 #include "agent/common/log.h"
 #include "agent/common/must.h"
 
@@ -18,6 +20,7 @@
 
 /* A command until its reply has come: first in the queue to be sent, then in the list of those awaited. */
 struct request {
+    char *id;
     char *bytes;
     size_t length, sent;
     int fd;
@@ -38,7 +41,9 @@ struct qmp {
     char *path;
     int fd;
     enum state state;
-    bool was_late; /* half of the time for the greeting has passed */
+    bool was_late;      /* half of the time for the greeting has passed */
+    uint64_t opened_ns; /* CLOCK_MONOTONIC; part of all ids, as is COMMANDS */
+    uint64_t commands;
     int version;
     struct event *readable, *writable, *timer;
     struct evbuffer *input;
@@ -56,6 +61,7 @@ static void request_free(struct request *request)
     if (request->fd >= 0) {
         close(request->fd);
     }
+    free(request->id);
     free(request->bytes);
     free(request->command);
     free(request);
@@ -192,8 +198,13 @@ void qmp_execute(struct qmp *qmp, const char *command, json_t *arguments, int fd
                  qmp_reply_callback callback, void *context)
 {
     struct request *request = must_alloc(sizeof *request);
-    json_t *object = must_json(json_pack("{ss}", "execute", command));
+    json_t *object;
 
+    /* No other connection has the same, not even of a watarid that was killed. */
+    request->id =
+        must_format("watari-%d-%llu-%llu", (int)getpid(), (unsigned long long)qmp->opened_ns,
+                    (unsigned long long)++qmp->commands);
+    object = must_json(json_pack("{ss,ss}", "execute", command, "id", request->id));
     if (arguments) {
         json_object_set_new(object, "arguments", arguments);
     }
@@ -243,6 +254,17 @@ static void take_greeting(struct qmp *qmp, json_t *object)
     qmp_execute(qmp, "qmp_capabilities", NULL, -1, on_negotiated, qmp);
 }
 
+/*
+ * QEMU answers whoever is connected when a command is through: that may be the one who comes after the one who gave it. Taken for an answer to
+ * us, it would shift all that follow by one, and the last command of a rollback be given up before QEMU has read it.
+ */
+static bool is_for_us(const struct request *request, const json_t *object)
+{
+    const char *id = json_string_value(json_object_get(object, "id"));
+
+    return request && id && strcmp(id, request->id) == 0;
+}
+
 static void take_reply(struct qmp *qmp, json_t *object)
 {
     struct request *request = STAILQ_FIRST(&qmp->awaited);
@@ -250,8 +272,12 @@ static void take_reply(struct qmp *qmp, json_t *object)
     const char *description = NULL;
     struct error error;
 
-    if (!request) {
-        die(qmp, "qmp-gone", "an answer to nothing that was asked");
+    if (!value && !json_object_get(object, "error")) {
+        die(qmp, "qmp-gone", "a line that is neither an answer nor an event");
+        return;
+    }
+    if (!is_for_us(request, object)) {
+        log_info("QMP socket %s: an answer to somebody who was connected before", qmp->path);
         return;
     }
     STAILQ_REMOVE_HEAD(&qmp->awaited, link);
@@ -381,6 +407,7 @@ struct qmp *qmp_open(struct event_base *base, const char *path, const struct qmp
 
     qmp->base = base;
     qmp->path = must_copy(path);
+    qmp->opened_ns = clock_monotonic_ns();
     qmp->fd = -1;
     qmp->handlers = *handlers;
     qmp->context = context;

@@ -97,6 +97,56 @@ static void a_full_queue_of_waiting_clients_is_busy(void **state)
     stop_listening(&server);
 }
 
+/* What is there of the command, with the descriptors that came along counted. */
+static size_t receive(struct server *server, char *bytes, size_t size, unsigned *descriptors)
+{
+    struct iovec part = {bytes, size};
+    union {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(4 * sizeof(int))];
+    } control;
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = &control,
+                             .msg_controllen = sizeof control};
+    ssize_t got = recvmsg(server->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+    if (got < 0) {
+        assert_int_equal(errno, EAGAIN);
+        return 0;
+    }
+    assert_int_equal(message.msg_flags & MSG_CTRUNC, 0);
+    if (CMSG_FIRSTHDR(&message)) {
+        int fd;
+
+        assert_int_equal(CMSG_FIRSTHDR(&message)->cmsg_len, CMSG_LEN(sizeof fd));
+        memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof fd);
+        close(fd);
+        ++*descriptors;
+    }
+    return (size_t)got;
+}
+
+/* Awaits a command, and answers it: {"id":ID, MEMBERS}. */
+static void answer(struct client *client, struct server *server, const char *members)
+{
+    char bytes[512] = "", line[640];
+    unsigned descriptors = 0;
+    size_t length = 0;
+    json_t *command;
+
+    while (length == 0 || bytes[length - 1] != '\n') {
+        length += receive(server, bytes + length, sizeof bytes - length, &descriptors);
+        event_base_loop(client->base, EVLOOP_NONBLOCK);
+    }
+    command = json_loadb(bytes, length, 0, NULL);
+    assert_non_null(command);
+    snprintf(line, sizeof line, "{\"id\":\"%s\",%s}\n",
+             json_string_value(json_object_get(command, "id")), members);
+    json_decref(command);
+    say(server, line);
+}
+
 static void what_does_not_speak_qmp_is_told_so(void **state)
 {
     static const char *const greetings[] = {"SSH-2.0-OpenSSH_9.2\r\n",
@@ -136,7 +186,7 @@ static void capabilities_that_are_refused_end_it(void **state)
     listen_at(&server, 1);
     open_client(&client, server.path);
     say(&server, GREETING);
-    say(&server, "{\"error\":{\"class\":\"GenericError\",\"desc\":\"not today\"}}\n");
+    answer(&client, &server, "\"error\":{\"class\":\"GenericError\",\"desc\":\"not today\"}");
     await_ready(&client);
     assert_string_equal(client.error.id, "qmp-gone");
     assert_non_null(strstr(client.error.text, "not today"));
@@ -153,16 +203,58 @@ static void a_doubled_greeting_does_no_harm(void **state)
     (void)state;
     listen_at(&server, 1);
     open_client(&client, server.path);
-    say(&server, GREETING GREETING "{\"return\":{}}\n");
+    say(&server, GREETING GREETING);
+    answer(&client, &server, "\"return\":{}");
     await_ready(&client);
     assert_string_equal(client.error.text, "");
     close_client(&client);
     stop_listening(&server);
 }
 
-static void a_reply_to_nothing_or_garbage_closes(void **state)
+static void count_reply(json_t *value, const struct error *error, void *context)
 {
-    static const char *const lines[] = {"{\"return\":{}}\n", "garbage\n", "{\"id\":1}\n"};
+    assert_null(error);
+    *(json_int_t *)context = json_integer_value(json_object_get(value, "n"));
+}
+
+/* QEMU answers whoever is connected when the command is through. */
+static void answers_to_who_was_there_before_are_not_ours(void **state)
+{
+    static const char *const others[] = {"{\"return\":{}}\n",
+                                         "{\"return\":{},\"id\":\"watari-1-2-1\"}\n",
+                                         "{\"id\":7,\"error\":{\"desc\":\"not found\"}}\n"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        struct client client = {0};
+        struct server server;
+        json_int_t got = 0;
+
+        listen_at(&server, 1);
+        open_client(&client, server.path);
+        say(&server, GREETING);
+        say(&server, others[i]);
+        answer(&client, &server, "\"return\":{}");
+        await_ready(&client);
+        assert_string_equal(client.error.text, "");
+        qmp_execute(client.qmp, "query-name", NULL, -1, count_reply, &got);
+        say(&server, others[i]);
+        run_a_while(&client);
+        assert_int_equal(got, 0);
+        answer(&client, &server, "\"return\":{\"n\":3}");
+        while (got == 0) {
+            turn(&client);
+        }
+        assert_int_equal(got, 3);
+        assert_int_equal(client.closed, 0);
+        close_client(&client);
+        stop_listening(&server);
+    }
+}
+
+static void garbage_closes(void **state)
+{
+    static const char *const lines[] = {"garbage\n", "{\"id\":1}\n", "[]\n"};
 
     (void)state;
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
@@ -172,7 +264,7 @@ static void a_reply_to_nothing_or_garbage_closes(void **state)
         listen_at(&server, 1);
         open_client(&client, server.path);
         say(&server, GREETING);
-        say(&server, "{\"return\":{}}\n");
+        answer(&client, &server, "\"return\":{}");
         await_ready(&client);
         assert_string_equal(client.error.id, "");
         assert_int_equal(qmp_version(client.qmp), 90201);
@@ -185,36 +277,6 @@ static void a_reply_to_nothing_or_garbage_closes(void **state)
         close_client(&client);
         stop_listening(&server);
     }
-}
-
-/* What is there of the command, with the descriptors that came along counted. */
-static size_t receive(struct server *server, char *bytes, size_t size, unsigned *descriptors)
-{
-    struct iovec part = {bytes, size};
-    union {
-        struct cmsghdr header;
-        char space[CMSG_SPACE(4 * sizeof(int))];
-    } control;
-    struct msghdr message = {.msg_iov = &part,
-                             .msg_iovlen = 1,
-                             .msg_control = &control,
-                             .msg_controllen = sizeof control};
-    ssize_t got = recvmsg(server->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-
-    if (got < 0) {
-        assert_int_equal(errno, EAGAIN);
-        return 0;
-    }
-    assert_int_equal(message.msg_flags & MSG_CTRUNC, 0);
-    if (CMSG_FIRSTHDR(&message)) {
-        int fd;
-
-        assert_int_equal(CMSG_FIRSTHDR(&message)->cmsg_len, CMSG_LEN(sizeof fd));
-        memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof fd);
-        close(fd);
-        ++*descriptors;
-    }
-    return (size_t)got;
 }
 
 /* Longer than a socket's buffer: it goes in pieces, its descriptor with the first only. */
@@ -231,10 +293,9 @@ static void a_long_command_goes_through_whole(void **state)
     memset(name, 'n', sizeof name - 1);
     listen_at(&server, 1);
     open_client(&client, server.path);
-    say(&server, GREETING "{\"return\":{}}\n");
+    say(&server, GREETING);
+    answer(&client, &server, "\"return\":{}");
     await_ready(&client);
-    length = receive(&server, bytes, sizeof bytes, &descriptors);
-    assert_non_null(memmem(bytes, length, "qmp_capabilities", 16));
     qmp_execute(client.qmp, "getfd", json_pack("{ss}", "fdname", name), dup(STDIN_FILENO), on_reply,
                 &client);
     length = 0;
@@ -254,8 +315,7 @@ static void a_long_command_goes_through_whole(void **state)
 
 static void a_line_is_taken_however_it_is_cut(void **state)
 {
-    const char *text = GREETING "{\"return\":{}}\n{\"event\":\"STOP\",\"data\":{}}\r\n"
-                                "{\"event\":\"RESUME\"}\n";
+    const char *text = "{\"event\":\"STOP\",\"data\":{}}\r\n{\"event\":\"RESUME\"}\n";
 
     (void)state;
     for (size_t cut = 1; cut < strlen(text); cut += 7) {
@@ -265,6 +325,12 @@ static void a_line_is_taken_however_it_is_cut(void **state)
 
         listen_at(&server, 1);
         open_client(&client, server.path);
+        snprintf(first, sizeof first, "%.*s", (int)cut, GREETING);
+        say(&server, first);
+        event_base_loop(client.base, EVLOOP_NONBLOCK);
+        say(&server, &GREETING[cut]);
+        answer(&client, &server, "\"return\":{}");
+        await_ready(&client);
         snprintf(first, sizeof first, "%.*s", (int)cut, text);
         say(&server, first);
         event_base_loop(client.base, EVLOOP_NONBLOCK);
@@ -286,7 +352,8 @@ int main(void)
         cmocka_unit_test(what_does_not_speak_qmp_is_told_so),
         cmocka_unit_test(capabilities_that_are_refused_end_it),
         cmocka_unit_test(a_doubled_greeting_does_no_harm),
-        cmocka_unit_test(a_reply_to_nothing_or_garbage_closes),
+        cmocka_unit_test(answers_to_who_was_there_before_are_not_ours),
+        cmocka_unit_test(garbage_closes),
         cmocka_unit_test(a_long_command_goes_through_whole),
         cmocka_unit_test(a_line_is_taken_however_it_is_cut),
     };
