@@ -5,6 +5,7 @@
 
 #include "agent/common/must.h"
 #include "agent/mover/orders.h"
+#include "agent/policy/bandwidth.h"
 #include "agent/policy/forecast.h"
 
 #include <ctype.h>
@@ -83,6 +84,15 @@ static void add_compress(FILE *out, const struct migrate_request *request)
     }
 }
 
+static void add_rate(FILE *out, const char *option, uint64_t rate)
+{
+    if (rate == BANDWIDTH_NO_LIMIT) {
+        fprintf(out, " %s none", option);
+    } else {
+        fprintf(out, " %s %llubit", option, (unsigned long long)rate * 8);
+    }
+}
+
 /* What was asked for, with what ADVICE changes in it. NULL: there is none that would do. */
 static char *command_of(const struct planning *planning, const struct plan *plan)
 {
@@ -121,6 +131,12 @@ static char *command_of(const struct planning *planning, const struct plan *plan
     add_time(out, "--deadline", request.deadline_ms, 0);
     if (request.max_throttle != MIGRATE_MAX_THROTTLE) {
         fprintf(out, " --max-throttle %u", (unsigned)request.max_throttle);
+    }
+    if (request.max_bandwidth != BANDWIDTH_NO_LIMIT) {
+        add_rate(out, "--max-bandwidth", request.max_bandwidth);
+    }
+    if (request.switchover_bandwidth != SWITCHOVER_AS_EVER) {
+        add_rate(out, "--switchover-bandwidth", request.switchover_bandwidth);
     }
     add_compress(out, &request);
     if (request.lanes) {

@@ -38,6 +38,8 @@ class Qmp:
         self._socket = unix_connect(path, timeout)
         self._lines = self._socket.makefile("rb")
         self.events = []  # all that came so far, as QEMU sent them
+        # QEMU answers whoever is connected when a command is through: not all that comes is for us.
+        self._id = f"lab-{os.getpid()}-{time.monotonic_ns()}"
         try:
             self._receive()
             self("qmp_capabilities")
@@ -67,7 +69,7 @@ class Qmp:
         return json.loads(line)
 
     def __call__(self, command, **arguments):
-        message = {"execute": command}
+        message = {"execute": command, "id": self._id}
         if arguments:
             dashed = {name.replace("_", "-"): value for name, value in arguments.items()}
             message["arguments"] = dashed
@@ -76,6 +78,8 @@ class Qmp:
             answer = self._receive()
             if "event" in answer:
                 self.events.append(answer)
+            elif answer.get("id") != self._id:
+                continue
             elif "error" in answer:
                 raise QmpError(f"{command}: {answer['error']['desc']}")
             else:
