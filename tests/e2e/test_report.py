@@ -92,7 +92,8 @@ def what_was_done_is_told_at_both_hosts_and_without_watarid(world):
     seen = [event["phase"] for event in outcome.events if event["event"] == "phase"]
     equal(phases[-len(seen):], seen, "phases, from when `migrate` began to watch")
     samples = [line for line in lines if line["event"] == "sample"]
-    equal(sorted({sample["round"] for sample in samples})[0], 1, "the first round")
+    # The first sample may be of before QEMU has looked for dirty pages the first time.
+    check({0, 1} & {sample["round"] for sample in samples}, "no sample of the first round")
     marks = [line for line in lines if line["event"] == "mark"]
     check("guest-stopped" in [mark["what"] for mark in marks], f"marks: {marks}")
     equal(marks[-1]["measured_us"] // 1000, result["downtime_ms"] - (marks[-1]["measured_us"] % 1000 >= 500), "the downtime")
