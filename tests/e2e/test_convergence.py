@@ -26,7 +26,7 @@ class World:
         self.lab, self.agents = lab, agents
         path = f"{POOL}/subject.qcow2"
         image.with_files(lab.west.path(path), 1 << 30, 24)
-        load = Load(memory_mib=32, memory_rate=1, disk_mib=8, disk_rate=16)
+        load = Load(memory_mib=32, memory_rate=1, disk_mib=32, disk_rate=16)
         self.guest = Guest("subject", [Disk(path, iothread=True)], load, 128, number=41)
         lab.network.add_tap(self.guest.tap)
         self.guest.start(lab.west)
