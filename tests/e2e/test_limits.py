@@ -115,12 +115,12 @@ def one_migration_keeps_to_its_limit_and_to_the_next(world):
 @test
 def two_migrations_share_what_their_host_may_send(world):
     guests = [world.boot(), world.boot()]
-    world.set(world.lab.west, "--host", "max-bandwidth=120mbit")
+    world.set(world.lab.west, "--host", "max-bandwidth=240mbit")
     meter = Meter(world.lab)
     migrations = [world.agents.start_migration(guest, *RAW) for guest in guests]
     results = [done(running) for running in migrations]
     meter.stop()
-    held(meter.peak(), 120 * MBIT, "both together")
+    held(meter.peak(), 240 * MBIT, "both together")
     times = [result["total_ms"] for result in results]
     check(max(times) < 1.5 * min(times), f"the same, begun together, took {times} ms")
 
@@ -128,28 +128,28 @@ def two_migrations_share_what_their_host_may_send(world):
 @test
 def what_comes_to_a_host_keeps_to_its_limit(world):
     guests = [world.boot(), world.boot()]
-    world.set(world.lab.east, "--host", "max-bandwidth=60mbit")
+    world.set(world.lab.east, "--host", "max-bandwidth=100mbit")
     meter = Meter(world.lab)
     migrations = [world.agents.start_migration(guest, *RAW) for guest in guests]
     time.sleep(4)
     changed = time.monotonic()
-    world.set(world.lab.east, "--host", "max-bandwidth=150mbit")
+    world.set(world.lab.east, "--host", "max-bandwidth=300mbit")
     for running in migrations:
         done(running)
     meter.stop()
-    held(meter.peak(until=changed), 60 * MBIT, "what came")
-    held(meter.peak(since=changed + 0.2), 150 * MBIT, "what came after it was set anew")
+    held(meter.peak(until=changed), 100 * MBIT, "what came")
+    held(meter.peak(since=changed + 0.2), 300 * MBIT, "what came after it was set anew")
 
 
 @test
 def the_limit_holds_in_the_pause_too(world):
     guest = world.boot(memory_mib=48, memory_rate=60, kind="noise")
     meter = Meter(world.lab)
-    running = world.agents.start_migration(guest, "--mode", "quick", "--max-bandwidth", "120mbit", *RAW)
+    running = world.agents.start_migration(guest, "--mode", "quick", "--max-bandwidth", "200mbit", *RAW)
     result = done(running)
     meter.stop()
-    held(meter.peak(), 120 * MBIT, "all of it")
-    check(result["downtime_ms"] > 1000, f"a pause of {result['downtime_ms']} ms for 48 MiB at 120 Mbit/s")
+    held(meter.peak(), 200 * MBIT, "all of it")
+    check(result["downtime_ms"] > 1000, f"a pause of {result['downtime_ms']} ms for 48 MiB at 200 Mbit/s")
 
 
 @test
@@ -158,13 +158,13 @@ def the_pause_may_have_a_limit_of_its_own(world):
     paused = []
     meter = Meter(world.lab)
     running = world.agents.start_migration(
-        guest, "--mode", "quick", "--max-bandwidth", "80mbit", "--switchover-bandwidth", "200mbit", *RAW,
+        guest, "--mode", "quick", "--max-bandwidth", "150mbit", "--switchover-bandwidth", "300mbit", *RAW,
         at={"paused": lambda: paused.append(time.monotonic())},
     )
     done(running)
     meter.stop()
-    held(meter.peak(until=paused[0]), 80 * MBIT, "while the guest ran")
-    held(meter.peak(since=paused[0]), 200 * MBIT, "in the pause")
+    held(meter.peak(until=paused[0]), 150 * MBIT, "while the guest ran")
+    held(meter.peak(since=paused[0]), 300 * MBIT, "in the pause")
 
 
 @test
