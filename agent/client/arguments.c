@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define DEFAULT_STATE_DIR "/var/lib/watari"
+
 enum { OPTION_CONTROL = 256, OPTION_JSON, OPTION_HELP, OPTION_VERSION };
 
 static const struct option global_options[] = {
@@ -124,4 +126,44 @@ bool arguments_parse_integer(const char *option, const char *text, long low, lon
     }
     *out = value;
     return true;
+}
+
+enum arguments_outcome arguments_parse_state_dir(int argc, char **argv, const char *wanted,
+                                                 const char **state_dir, const char **word,
+                                                 struct error *error)
+{
+    static const struct option options[] = {{"state-dir", required_argument, NULL, 's'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {NULL, 0, NULL, 0}};
+    int option;
+
+    *state_dir = DEFAULT_STATE_DIR;
+    optind = 0;
+    opterr = 0;
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        if (option == 'h') {
+            return ARGUMENTS_HELP;
+        }
+        if (option != 's') {
+            error_set(error, "invalid-argument", "unknown option, or one without its value");
+            return ARGUMENTS_WRONG;
+        }
+        *state_dir = optarg;
+    }
+    if (argc - optind != 1) {
+        error_set(error, "invalid-argument", "%s is wanted", wanted);
+        return ARGUMENTS_WRONG;
+    }
+    *word = argv[optind];
+    return ARGUMENTS_GOOD;
+}
+
+bool arguments_good(const struct command *self, enum arguments_outcome outcome,
+                    const struct error *error, int *code)
+{
+    if (outcome == ARGUMENTS_GOOD) {
+        return true;
+    }
+    *code = outcome == ARGUMENTS_HELP ? command_help(self) : command_usage_error(self, error);
+    return false;
 }

@@ -26,6 +26,17 @@ enum arguments_outcome arguments_parse_global(struct client *client, int argc, c
 enum arguments_outcome arguments_parse_words(int argc, char **argv, int low, int high,
                                              char ***words, int *count, struct error *error);
 
+/* For a subcommand that reads watarid's state directory by itself: --state-dir DIR, and one word, which
+ * WANTED names in the error "invalid-argument" when it is missing. */
+enum arguments_outcome arguments_parse_state_dir(int argc, char **argv, const char *wanted,
+                                                 const char **state_dir, const char **word,
+                                                 struct error *error);
+
+/* Whether SELF may go on with what was read. Else --help or the mistake (ERROR) is answered, and *code
+ * is to be returned. */
+bool arguments_good(const struct command *self, enum arguments_outcome outcome,
+                    const struct error *error, int *code);
+
 /* What getopt_long's RESULT (':' or '?') means, as an error "usage". Long options' values must be
  * 256 and up. Returns false. */
 bool arguments_option_error(int result, char **argv, struct error *error);

@@ -53,16 +53,8 @@ bool command_words(const struct command *self, int argc, char **argv, int low, i
 {
     struct error error;
 
-    switch (arguments_parse_words(argc, argv, low, high, words, count, &error)) {
-    case ARGUMENTS_GOOD:
-        return true;
-    case ARGUMENTS_HELP:
-        *code = command_help(self);
-        return false;
-    default:
-        *code = command_usage_error(self, &error);
-        return false;
-    }
+    return arguments_good(self, arguments_parse_words(argc, argv, low, high, words, count, &error),
+                          &error, code);
 }
 
 json_t *command_ask(const struct client *client, const char *request, json_t *arguments, int *code)

@@ -9,11 +9,9 @@
 #include "agent/common/must.h"
 #include "agent/policy/may_start.h"
 
-#include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define DEFAULT_STATE_DIR "/var/lib/watari"
 #define REASON_SIZE 256
 
 static bool ask(const struct journal_directory *journals, const char *what,
@@ -47,37 +45,24 @@ static int answer(const struct client *client, const char *what, bool may, const
 int command_may_start(const struct client *client, const struct command *self, int argc,
                       char **argv)
 {
-    static const struct option options[] = {{"state-dir", required_argument, NULL, 's'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {NULL, 0, NULL, 0}};
-    const char *state_dir = DEFAULT_STATE_DIR;
+    const char *state_dir, *what;
     struct journal_directory journals;
     struct error error;
     char reason[REASON_SIZE];
-    int option, code;
+    int code;
 
-    optind = 0;
-    opterr = 0;
-    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        if (option == 'h') {
-            return command_help(self);
-        }
-        if (option != 's') {
-            error_set(&error, "invalid-argument", "unknown option, or one without its value");
-            return command_usage_error(self, &error);
-        }
-        state_dir = optarg;
-    }
-    if (argc - optind != 1) {
-        error_set(&error, "invalid-argument", "one VM name or disk path is wanted");
-        return command_usage_error(self, &error);
+    if (!arguments_good(self,
+                        arguments_parse_state_dir(argc, argv, "one VM name or disk path",
+                                                  &state_dir, &what, &error),
+                        &error, &code)) {
+        return code;
     }
     if (!journal_directory_read(state_dir, &journals, &error)) {
-        code = answer(client, argv[optind], false, error.text);
+        code = answer(client, what, false, error.text);
     } else {
-        bool may = ask(&journals, argv[optind], reason);
+        bool may = ask(&journals, what, reason);
 
-        code = answer(client, argv[optind], may, reason);
+        code = answer(client, what, may, reason);
     }
     journal_directory_clear(&journals);
     return code;

@@ -119,13 +119,9 @@ int command_migrate(const struct client *client, const struct command *self, int
     struct error error;
     int interrupt_fd, code;
 
-    switch (migrate_arguments_parse(argc, argv, &arguments, &error)) {
-    case ARGUMENTS_GOOD:
-        break;
-    case ARGUMENTS_HELP:
-        return command_help(self);
-    default:
-        return command_usage_error(self, &error);
+    if (!arguments_good(self, migrate_arguments_parse(argc, argv, &arguments, &error), &error,
+                        &code)) {
+        return code;
     }
     interrupt_fd = take_interrupts(&error);
     if (interrupt_fd < 0) {

@@ -150,13 +150,8 @@ int command_plan(const struct client *client, const struct command *self, int ar
     json_t *request;
     int code;
 
-    switch (parse(argc, argv, &request, &error)) {
-    case ARGUMENTS_GOOD:
-        break;
-    case ARGUMENTS_HELP:
-        return command_help(self);
-    default:
-        return command_usage_error(self, &error);
+    if (!arguments_good(self, parse(argc, argv, &request, &error), &error, &code)) {
+        return code;
     }
     code = plan(client, request);
     json_decref(request);

@@ -9,10 +9,7 @@
 
 #include "agent/common/timeline_file.h"
 
-#include <getopt.h>
 #include <string.h>
-
-#define DEFAULT_STATE_DIR "/var/lib/watari"
 
 static void print_json(const json_t *lines)
 {
@@ -80,28 +77,15 @@ static int report(const struct client *client, const char *state_dir, const char
 
 int command_report(const struct client *client, const struct command *self, int argc, char **argv)
 {
-    static const struct option options[] = {{"state-dir", required_argument, NULL, 's'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {NULL, 0, NULL, 0}};
-    const char *state_dir = DEFAULT_STATE_DIR;
+    const char *state_dir, *what;
     struct error error;
-    int option;
+    int code;
 
-    optind = 0;
-    opterr = 0;
-    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        if (option == 'h') {
-            return command_help(self);
-        }
-        if (option != 's') {
-            error_set(&error, "invalid-argument", "unknown option, or one without its value");
-            return command_usage_error(self, &error);
-        }
-        state_dir = optarg;
+    if (!arguments_good(self,
+                        arguments_parse_state_dir(argc, argv, "one migration's id or VM name",
+                                                  &state_dir, &what, &error),
+                        &error, &code)) {
+        return code;
     }
-    if (argc - optind != 1) {
-        error_set(&error, "invalid-argument", "one migration's id or VM name is wanted");
-        return command_usage_error(self, &error);
-    }
-    return report(client, state_dir, argv[optind]);
+    return report(client, state_dir, what);
 }

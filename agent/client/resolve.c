@@ -298,13 +298,9 @@ int command_resolve(const struct client *client, const struct command *self, int
     struct error error;
     int code;
 
-    switch (resolve_arguments_parse(argc, argv, &arguments, &error)) {
-    case ARGUMENTS_GOOD:
-        break;
-    case ARGUMENTS_HELP:
-        return command_help(self);
-    default:
-        return command_usage_error(self, &error);
+    if (!arguments_good(self, resolve_arguments_parse(argc, argv, &arguments, &error), &error,
+                        &code)) {
+        return code;
     }
     if (!arguments.yes && isatty(STDIN_FILENO) != 1) {
         error_set(&error, "usage",

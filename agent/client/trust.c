@@ -295,16 +295,8 @@ int command_trust(const struct client *client, const struct command *self, int a
     struct error error;
     int code;
 
-    switch (parse(argc, argv, &action, &request, &error)) {
-    case ARGUMENTS_GOOD:
+    if (arguments_good(self, parse(argc, argv, &action, &request, &error), &error, &code)) {
         code = action->run(client, &request);
-        break;
-    case ARGUMENTS_HELP:
-        code = command_help(self);
-        break;
-    default:
-        code = command_usage_error(self, &error);
-        break;
     }
     json_decref(request.allow);
     return code;
