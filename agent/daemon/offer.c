@@ -2,7 +2,6 @@
 
 #include "agent/common/must.h"
 
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -76,21 +75,18 @@ static json_t *launch_vector(const struct vm *vm)
 }
 
 json_t *offer_build(const struct vm *vm, const struct inspection *inspection,
-                    const struct migrate_request *request, int qemu_version, uint32_t lanes,
+                    const struct migrate_request *request, const char *qemu_version, uint32_t lanes,
                     uint64_t page_cache_bytes)
 {
     json_t *launch = launch_vector(vm);
-    char version[32];
 
     if (!launch) {
         return NULL;
     }
-    snprintf(version, sizeof version, "%d.%d.%d", qemu_version / 10000, qemu_version / 100 % 100,
-             qemu_version % 100);
     return must_json(json_pack(
         "{ss,ss,ss,ss,sI,sI,so,si,sI,sI,sb,so}", "vm", vm->name, "mode",
         request->mode == MIGRATION_QUICK ? "quick" : "live", "machine", inspection->machine,
-        "qemu_version", version, "ram_bytes", (json_int_t)inspection->memory_bytes,
+        "qemu_version", qemu_version, "ram_bytes", (json_int_t)inspection->memory_bytes,
         "page_cache_bytes", (json_int_t)page_cache_bytes, "launch", launch, "lanes", (int)lanes,
         "paused_limit_ms", (json_int_t)request->max_quick_downtime_ms, "reconnect_timeout_ms",
         (json_int_t)request->reconnect_timeout_ms, "trial", request->trial, "disks",

@@ -15,9 +15,9 @@
 
 /* As many as were asked for, else the default: min(cores, 8), at least 2. */
 uint32_t offer_lanes(const struct migrate_request *request);
-/* All members but "type" and "migration", the caller's reference; NULL: OFFER_NOT_UTF8. QEMU_VERSION as qmp_version() gives it. */
+/* All members but "type" and "migration", the caller's reference; NULL: OFFER_NOT_UTF8. QEMU_VERSION as qmp_version_text() gives it. */
 json_t *offer_build(const struct vm *vm, const struct inspection *inspection,
-                    const struct migrate_request *request, int qemu_version, uint32_t lanes,
+                    const struct migrate_request *request, const char *qemu_version, uint32_t lanes,
                     uint64_t page_cache_bytes);
 
 #endif

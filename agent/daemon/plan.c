@@ -315,8 +315,10 @@ static void ask_destination(struct planning *planning)
     const struct migrate_request *request = &planning->request.migrate;
     uint64_t page_cache = page_budget(planning->daemon->config.page_cache,
                                       planning->inspection.memory_bytes, host_memory_available());
-    json_t *question = offer_build(&planning->vm, &planning->inspection, request,
-                                   qmp_version(planning->qmp), offer_lanes(request), page_cache);
+    char version[QMP_VERSION_SIZE];
+    json_t *question =
+        offer_build(&planning->vm, &planning->inspection, request,
+                    qmp_version_text(planning->qmp, version), offer_lanes(request), page_cache);
 
     if (!question) {
         find(planning, "source", "blocker", OFFER_NOT_UTF8, OFFER_NOT_UTF8_TEXT);

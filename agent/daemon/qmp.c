@@ -473,3 +473,10 @@ int qmp_version(const struct qmp *qmp)
 {
     return qmp->version;
 }
+
+const char *qmp_version_text(const struct qmp *qmp, char text[QMP_VERSION_SIZE])
+{
+    snprintf(text, QMP_VERSION_SIZE, "%d.%d.%d", qmp->version / 10000, qmp->version / 100 % 100,
+             qmp->version % 100);
+    return text;
+}

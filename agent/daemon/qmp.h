@@ -44,5 +44,8 @@ void qmp_forget(struct qmp *qmp, const void *context);
 const char *qmp_path(const struct qmp *qmp);
 /* The greeting's version, as MAJOR*10000 + MINOR*100 + MICRO. */
 int qmp_version(const struct qmp *qmp);
+/* The same as "7.2.22", in TEXT, which is returned. */
+#define QMP_VERSION_SIZE 36
+const char *qmp_version_text(const struct qmp *qmp, char text[QMP_VERSION_SIZE]);
 
 #endif

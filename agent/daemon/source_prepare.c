@@ -24,7 +24,6 @@
 #include "agent/policy/phase.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -64,13 +63,15 @@ static void list_disks(struct source *source)
 
 static void send_offer(struct source *source)
 {
+    char version[QMP_VERSION_SIZE];
     json_t *offer;
 
     source->page_memory_bytes =
         page_budget(source->migration.daemon->config.page_cache, source->inspection.memory_bytes,
                     host_memory_available());
     offer = offer_build(&source->vm, &source->inspection, &source->request,
-                        qmp_version(source->qmp), source->lanes, source->page_memory_bytes);
+                        qmp_version_text(source->qmp, version), source->lanes,
+                        source->page_memory_bytes);
     if (!offer) {
         source->refused = true;
         source_fail_text(source, OFFER_NOT_UTF8, OFFER_NOT_UTF8_TEXT);

@@ -12,7 +12,6 @@
 #include "agent/policy/convergence_record.h"
 #include "agent/policy/page_budget.h"
 
-#include <stdio.h>
 
 static json_t *known_or_null(uint32_t ms)
 {
@@ -69,11 +68,9 @@ void source_record_begin(struct source *source)
 void source_record_vm(struct source *source)
 {
     const struct inspection *inspection = &source->inspection;
-    int number = qmp_version(source->qmp);
     json_t *disks = must_json(json_array());
-    char version[32];
+    char version[QMP_VERSION_SIZE];
 
-    snprintf(version, sizeof version, "%d.%d.%d", number / 10000, number / 100 % 100, number % 100);
     for (size_t i = 0; i < inspection->disk_count; i++) {
         const struct inspected_disk *disk = &inspection->disks[i];
 
@@ -85,8 +82,9 @@ void source_record_vm(struct source *source)
     }
     migration_record(
         &source->migration, TIMELINE_EVENT, "vm",
-        must_json(json_pack("{ss,ss?,sI,so}", "qemu", version, "machine", inspection->machine,
-                            "memory_bytes", (json_int_t)inspection->memory_bytes, "disks", disks)));
+        must_json(json_pack("{ss,ss?,sI,so}", "qemu", qmp_version_text(source->qmp, version),
+                            "machine", inspection->machine, "memory_bytes",
+                            (json_int_t)inspection->memory_bytes, "disks", disks)));
 }
 
 /* --- the controller --- */
