@@ -9,8 +9,6 @@
 
 #include "agent/common/must.h"
 
-#include <stdlib.h>
-
 static bool carries(const struct migration *migration)
 {
     const struct destination *destination = destination_of((struct migration *)migration);
@@ -32,25 +30,19 @@ static void tell(struct destination *destination, uint64_t rate)
 void destination_share_bandwidth(struct daemon *daemon)
 {
     struct migration *migration;
-    uint64_t *own;
     size_t count = 0;
 
     TAILQ_FOREACH(migration, &daemon->migrations, link)
     {
         count += carries(migration);
     }
-    if (count == 0) {
-        return;
-    }
-    /* What their own hosts allow them is not known here: all get as much. */
-    own = must_alloc(count * sizeof *own);
     TAILQ_FOREACH(migration, &daemon->migrations, link)
     {
         if (carries(migration)) {
-            tell(destination_of(migration), bandwidth_share(daemon->max_bandwidth, own, count, 0));
+            /* What their own hosts allow them is not known here: all get as much. */
+            tell(destination_of(migration), daemon->max_bandwidth / count);
         }
     }
-    free(own);
 }
 
 void destination_bandwidth_forgotten(struct destination *destination)

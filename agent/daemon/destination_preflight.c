@@ -23,14 +23,15 @@ bool destination_plan_launch(struct destination *destination, struct error *erro
 {
     const struct config *config = &destination->migration.daemon->config;
     const json_t *vector = json_object_get(destination->offer, "launch");
-    size_t argc = json_array_size(vector), allowed = 0;
+    size_t argc = json_array_size(vector);
     const char **argv = must_alloc((argc + 1) * sizeof *argv);
-    const char **paths = must_alloc((config->allowed_path_count + 1) * sizeof *paths);
     struct launch_disk *disks = must_alloc((destination->disk_count + 1) * sizeof *disks);
     char reason[LAUNCH_ERROR_SIZE];
     struct launch_rules rules = {
         .binaries = (const char *const *)config->binaries,
         .binary_count = config->binary_count,
+        .allowed_paths = (const char *const *)config->allowed_paths,
+        .allowed_path_count = config->allowed_path_count,
         .vm_directory = destination->vm_dir,
         .machine = json_string_value(json_object_get(destination->offer, "machine")),
     };
@@ -38,9 +39,6 @@ bool destination_plan_launch(struct destination *destination, struct error *erro
 
     for (size_t i = 0; i < argc; i++) {
         argv[i] = json_string_value(json_array_get(vector, i));
-    }
-    for (size_t i = 0; i < config->allowed_path_count; i++) {
-        paths[allowed++] = config->allowed_paths[i];
     }
     for (size_t i = 0; i < destination->disk_count; i++) {
         if (!destination->disks[i].read_only) {
@@ -50,15 +48,12 @@ bool destination_plan_launch(struct destination *destination, struct error *erro
         }
     }
     rules.disks = disks;
-    rules.allowed_paths = paths;
-    rules.allowed_path_count = allowed;
     good = launch_build(argv, argc, &rules, &destination->launch, reason);
     if (!good) {
         error_set(error, "launch-refused", "%s will not start this QEMU: %s",
                   destination->migration.daemon->host, reason);
     }
     free(argv);
-    free(paths);
     free(disks);
     return good;
 }

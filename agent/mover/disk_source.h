@@ -12,7 +12,7 @@
 
 /* NULL after mover_fail. Main thread. */
 struct disk_source *disk_source_start(struct mover *mover);
-/* DISK, PASS, RELEASE, VERIFY, READS_HOLD, READS_GO or RESUME; takes FD over. Main thread. */
+/* DISK, PASS, RELEASE, VERIFY, READS_HOLD, READS_GO, LIMIT or RESUME; takes FD over. Main thread. */
 bool disk_source_order(struct disk_source *source, const struct order *order, int fd);
 /* A DONE or DIGEST frame, taken over. Any lane. */
 void disk_source_put(struct disk_source *source, struct work *done);
