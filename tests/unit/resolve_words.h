@@ -5,35 +5,9 @@
 #ifndef WATARI_TESTS_UNIT_RESOLVE_WORDS_H
 #define WATARI_TESTS_UNIT_RESOLVE_WORDS_H
 
+#include "words.h"
+
 #include <jansson.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-#define MAX_WORDS 12
-
-struct words {
-    char *argv[MAX_WORDS + 1];
-    int argc;
-    char copy[256];
-};
-
-static void split(struct words *words, const char *line)
-{
-    char *save = NULL;
-
-    *words = (struct words){0};
-    snprintf(words->copy, sizeof words->copy, "%s", line);
-    for (char *word = strtok_r(words->copy, " ", &save); word; word = strtok_r(NULL, " ", &save)) {
-        assert_true(words->argc < MAX_WORDS);
-        words->argv[words->argc++] = word;
-    }
-}
 
 #define AT_SOURCE \
     "\"id\":\"0a\",\"side\":\"source\",\"vm\":\"web1\",\"peer\":\"east\",\"undecided\":true,"

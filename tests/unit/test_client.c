@@ -8,36 +8,9 @@
 #include "agent/client/terminal.h"
 #include "agent/client/watch.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
+#include "words.h"
+
 #include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-#define MAX_WORDS 16
-
-struct words {
-    char *argv[MAX_WORDS + 1];
-    int argc;
-    char copy[512];
-};
-
-/* getopt reorders its argv, so each test gets one of its own, made of words between spaces. */
-static void split(struct words *words, const char *line)
-{
-    char *save = NULL;
-
-    *words = (struct words){0};
-    snprintf(words->copy, sizeof words->copy, "%s", line);
-    for (char *word = strtok_r(words->copy, " ", &save); word; word = strtok_r(NULL, " ", &save)) {
-        assert_true(words->argc < MAX_WORDS);
-        words->argv[words->argc++] = word;
-    }
-}
 
 static void expect_request(const char *line, const char *wanted, bool detach)
 {
