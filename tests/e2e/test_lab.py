@@ -25,7 +25,9 @@ TESTS = pathlib.Path(__file__).resolve().parent.parent
 MAGIC = b"!pwatari"
 # A host with a process in it, whose lab then waits to be ended.
 SLEEPER = f"""
-import sys, time
+import signal, sys, time
+# A shell that runs the tests in the background has them ignore SIGINT.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, {str(TESTS)!r})
 from lab import Lab
 try:
