@@ -198,7 +198,8 @@ static const char *moment_text(const char *what)
         {"disks-done", "the disks' exports are closed"},
         {"pre-switchover", "QEMU has given its memory to the mover"},
         {"completed", "QEMU has given the device state to the mover"},
-        {"stream-done", "all of the stream has left this host"},
+        {"stream-sent", "all of the stream has left this host"},
+        {"stream-done", "all of the stream has arrived"},
         {"loaded", "the destination has loaded everything"},
         {"resumed", "the word that the guest runs at the destination has come back"},
     };

@@ -465,7 +465,8 @@ static void on_lost(struct peer *peer, const struct error *error, void *context)
 
     peer_free(destination->peer);
     destination->peer = NULL;
-    if (destination->accepted && !destination->migration.trial &&
+    if (destination->accepted && destination->handoff.state == DESTINATION_PREPARING &&
+        !destination->migration.trial &&
         (destination->mover || destination->mover_lost.id[0] || destination->replacing)) {
         destination_link_lost(destination, &copy);
         return;

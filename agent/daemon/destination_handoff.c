@@ -3,6 +3,7 @@
  */
 #include "destination_state.h"
 
+#include "bandwidth.h"
 #include "batch.h"
 #include "child.h"
 #include "clock.h"
@@ -152,6 +153,14 @@ static void on_continued(json_t *value, const struct error *error, void *context
     qmp_execute(destination->qmp, "query-status", NULL, -1, on_status_after_cont, destination);
 }
 
+/* With its commit the source has said that it needs no word of the mover any more. */
+static void end_mover(struct destination *destination)
+{
+    mover_link_free(destination->mover);
+    destination->mover = NULL;
+    destination_share_bandwidth(destination->migration.daemon);
+}
+
 static void run(struct destination *destination)
 {
     migration_phase(&destination->migration, PHASE_COMMITTED,
@@ -160,6 +169,7 @@ static void run(struct destination *destination)
                         : "%s has given it up: running it",
                     destination->migration.peer);
     qmp_execute(destination->qmp, "cont", NULL, -1, on_continued, destination);
+    end_mover(destination);
 }
 
 static void show_sockets(struct destination *destination)

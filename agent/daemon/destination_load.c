@@ -4,7 +4,6 @@
  */
 #include "destination_state.h"
 
-#include "bandwidth.h"
 #include "batch.h"
 #include "child.h"
 #include "clock.h"
@@ -121,10 +120,7 @@ static void settle_if_ready(struct destination *destination)
             (unsigned long long)destination->stream_bytes, destination->stream_hash);
         return;
     }
-    /* Not before the source has said that all was received: our mover's last acknowledgements may still be on their way. */
-    mover_link_free(destination->mover);
-    destination->mover = NULL;
-    destination_share_bandwidth(destination->migration.daemon);
+    /* Our mover lives on until the commit: its last acknowledgements may still be on their way. */
     destination->batch = batch_new(destination->qmp, destination->undo);
     batch_add(destination->batch, "query-block-exports", NULL);
     batch_add(destination->batch, "query-status", NULL);

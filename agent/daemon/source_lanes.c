@@ -232,7 +232,7 @@ static void say_again(struct source *source)
     if (source->memory_asked) {
         source_send(source, "memory", NULL);
     }
-    if (source->stream_done) {
+    if (source->stream_sent) {
         source_send_sent(source);
     }
 }

@@ -662,15 +662,21 @@ void source_memory_last_held(struct source *source)
     order_simple(source, ORDER_GO, 0);
 }
 
-void source_memory_done(struct source *source, const struct report_memory *report)
+void source_memory_sent(struct source *source, const struct report_memory *report)
 {
-    source->stream_done = true;
-    source_record_mark(source, "stream-done");
+    source->stream_sent = true;
+    source_record_mark(source, "stream-sent");
     source->stream_bytes = report->bytes;
     for (size_t i = 0; i < ORDERS_HASH_SIZE; i++) {
         snprintf(source->stream_hash + 2 * i, 3, "%02x", report->hash[i]);
     }
     source_send_sent(source);
+}
+
+void source_memory_done(struct source *source)
+{
+    source->stream_done = true;
+    source_record_mark(source, "stream-done");
 }
 
 void source_send_sent(struct source *source)

@@ -139,6 +139,7 @@ static void forget_mover(struct source *source)
 {
     mover_link_free(source->mover);
     source->mover = NULL;
+    source->stream_sent = false;
     source_end_lane_dials(source);
     json_decref(source->tickets);
     source->tickets = NULL;

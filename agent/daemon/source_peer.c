@@ -33,7 +33,9 @@ static void take_loaded(struct source *source, const json_t *object)
         source_record_mark(source, "loaded");
     }
     source->hash_agreed = true;
-    source->suspended = false; /* nothing is left to be sent */
+    /* Nothing is left to be sent, whether the mover here has heard so already or not. */
+    source->suspended = false;
+    source->stream_done = true;
     source_handoff(source, SOURCE_IN_LOADED, &word);
 }
 

@@ -190,8 +190,11 @@ static void on_report(const struct report *report, void *context)
     case REPORT_LAST_HELD:
         source_memory_last_held(source);
         break;
+    case REPORT_MEMORY_SENT:
+        source_memory_sent(source, &report->memory);
+        break;
     case REPORT_MEMORY_DONE:
-        source_memory_done(source, &report->memory);
+        source_memory_done(source);
         break;
     default:
         source_fail_text(source, "mover-failed",

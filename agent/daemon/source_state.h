@@ -158,15 +158,16 @@ struct source {
     /* memory */
     struct convergence convergence;
     enum convergence_verdict recorded_verdict; /* the last one, in the timeline */
-    bool nbd_started;    /* or being started */
-    bool bulk_started;   /* the disks' exports are open or being opened */
-    bool memory_begun;   /* the destination was told */
-    bool memory_asked;   /* and has not answered yet */
-    bool memory_started; /* `migrate` was accepted */
-    bool memory_ending;  /* and is being cancelled, because the movers are replaced */
-    bool asking_end;     /* whether it is */
-    bool asking;         /* a question whose answer decides is under way */
-    uint64_t asked_ns, answer_ns; /* since when; how long QEMU lately took to answer, the longest fading */
+    bool nbd_started;                          /* or being started */
+    bool bulk_started;                         /* the disks' exports are open or being opened */
+    bool memory_begun;                         /* the destination was told */
+    bool memory_asked;                         /* and has not answered yet */
+    bool memory_started;                       /* `migrate` was accepted */
+    bool memory_ending; /* and is being cancelled, because the movers are replaced */
+    bool asking_end;    /* whether it is */
+    bool asking;        /* a question whose answer decides is under way */
+    uint64_t asked_ns,
+        answer_ns;       /* since when; how long QEMU lately took to answer, the longest fading */
     bool held;           /* the mover holds the stream back */
     bool switching;      /* the pause was decided, or QEMU began it */
     bool fell_back;      /* from live to quick */
@@ -217,7 +218,8 @@ struct source {
     uint64_t disk_rate; /* bytes/s of the last pass that was large enough to tell; 0: none was */
     uint64_t stream_bytes;
     char stream_hash[33];
-    bool stream_done;
+    bool stream_sent; /* all of it, with END, is with the lanes */
+    bool stream_done; /* and is at the destination */
 
     struct handoff_source handoff;
     uint64_t paused_ns, resumed_ns; /* CLOCK_MONOTONIC of this host */
@@ -387,7 +389,8 @@ void source_memory_held(struct source *source);
 void source_memory_last_held(struct source *source);
 /* The word that the whole stream has left. */
 void source_send_sent(struct source *source);
-void source_memory_done(struct source *source, const struct report_memory *report);
+void source_memory_sent(struct source *source, const struct report_memory *report);
+void source_memory_done(struct source *source);
 void source_disks_done(struct source *source);
 /* Forgets that memory had begun, and has QEMU end it: it begins again. */
 void source_memory_forget(struct source *source);

@@ -342,10 +342,23 @@ static bool segment_is_full(const struct memory_source *source)
            source->run.done + source->run.pending == source->segment_size;
 }
 
+static void report_stream(struct memory_source *source, enum report_type type)
+{
+    struct report report = {.type = type, .memory.bytes = source->offset};
+    struct frame_hash hash = stream_hash_whole(&source->hash);
+
+    memcpy(report.memory.hash, hash.bytes, sizeof report.memory.hash);
+    reporter_put(&source->mover->reporter, &report);
+}
+
 static bool send_end(struct memory_source *source)
 {
     source->state = SOURCE_ENDING;
-    return send_segment(source) && send_mark(source, FRAME_END, stream_hash_whole(&source->hash));
+    if (!send_segment(source) || !send_mark(source, FRAME_END, stream_hash_whole(&source->hash))) {
+        return false;
+    }
+    report_stream(source, REPORT_MEMORY_SENT);
+    return true;
 }
 
 static bool end_of_stream(struct memory_source *source)
@@ -462,8 +475,6 @@ static bool read_on(struct memory_source *source)
 
 static bool end_when_received(struct memory_source *source)
 {
-    struct report report = {.type = REPORT_MEMORY_DONE, .memory.bytes = source->offset};
-    struct frame_hash hash = stream_hash_whole(&source->hash);
     bool is_received;
 
     pthread_mutex_lock(&source->mutex);
@@ -473,8 +484,7 @@ static bool end_when_received(struct memory_source *source)
         return wait_for_more(source, false);
     }
     source->state = SOURCE_DONE;
-    memcpy(report.memory.hash, hash.bytes, sizeof report.memory.hash);
-    reporter_put(&source->mover->reporter, &report);
+    report_stream(source, REPORT_MEMORY_DONE);
     return true;
 }
 

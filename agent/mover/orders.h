@@ -25,7 +25,8 @@
  *     | -- LIMIT{rate, paused_rate} ---------->  |  no more than that over all lanes, from now on
  *     | -- LEFT{bytes} ---------------------->  |  so much memory is still to come, for QEMU: the
  *     |                                          |  disks get the link in proportion. A SAMPLE follows
- *     | <--------- MEMORY_DONE{bytes, hash} ---  |  EOF seen, all RECEIVED by the other side
+ *     | <--------- MEMORY_SENT{bytes, hash} ---  |  EOF seen, END is on its way
+ *     | <--------- MEMORY_DONE{bytes, hash} ---  |  all RECEIVED by the other side
  *     | <---------------------- SAMPLE{...} ---  |  every 100 ms from BEGIN on, and before
  *     |                                          |  HELD, PASS_DONE, VERIFIED and MEMORY_DONE
  *
@@ -223,6 +224,7 @@ enum report_type {
     REPORT_FAILED,
     REPORT_VERIFIED,
     REPORT_READS_HELD, /* no fields */
+    REPORT_MEMORY_SENT,
 };
 
 struct report_lane {

@@ -92,7 +92,8 @@ double forecast_dirty(const struct forecast *forecast, double ms)
 uint32_t forecast_fixed_ms(uint64_t sync_ns, uint64_t round_trip_ns, uint64_t answer_ns)
 {
     return DEVICE_STATE_MS +
-           (uint32_t)((3 * sync_ns + 2 * round_trip_ns + ANSWERS_IN_PAUSE * answer_ns) / 1000000);
+           (uint32_t)((3 * sync_ns + 3 * round_trip_ns / 2 + ANSWERS_IN_PAUSE * answer_ns) /
+                      1000000);
 }
 
 static double disks_ms(const struct convergence_sample *last)

@@ -27,9 +27,9 @@ struct convergence_sample {
     uint64_t memory_left; /* bytes QEMU knows to be dirty and has not sent */
     uint64_t
         memory_dirty_rate; /* bytes/s that became dirty, as QEMU counts over a second or more; 0: not known yet */
-    uint64_t in_flight;   /* bytes of memory that QEMU has sent and the destination has not */
+    uint64_t in_flight;    /* bytes of memory that QEMU has sent and the destination has not */
     uint32_t in_flight_ms; /* how long such took lately; 0: not known */
-    uint64_t memory_rate; /* bytes/s of memory when it has the link for itself; 0: not known yet */
+    uint64_t memory_rate;  /* bytes/s of memory when it has the link for itself; 0: not known yet */
     uint64_t
         memory_rate_least; /* the same for memory that shrinks as badly as any that was seen lately; 0: as MEMORY_RATE */
     uint64_t disk_left; /* dirty bytes of all disks */
@@ -68,7 +68,7 @@ uint32_t forecast_data(const struct forecast *forecast);
  * they would not get there. */
 uint32_t forecast_total(const struct forecast *forecast, uint32_t limit_ms);
 /* What a pause costs besides data that is measured elsewhere: QMP, saving and loading device state, and three syncs of a journal (LOADED there,
- * COMMITTED here, COMMITTED there), two round trips, and how long QEMU takes to answer, given in nanoseconds. */
+ * COMMITTED here, COMMITTED there), one and a half round trips, and how long QEMU takes to answer, given in nanoseconds. */
 uint32_t forecast_fixed_ms(uint64_t sync_ns, uint64_t round_trip_ns, uint64_t answer_ns);
 /* Bytes/s, the larger of what QEMU counts and what the last whole round showed. */
 double forecast_dirty_rate(const struct forecast *forecast);

@@ -3,7 +3,7 @@ import os
 import time
 
 from mover_checks import (MIB, carry_memory, copy, disk_pair, equal, fails, memory_arrives, quiesce, test)
-from mover_lab import (GO, HELD, HOLD, HOLD_LAST, LANE, LANE_LOST, LANE_UP, LAST_HELD, LEVEL_OFF, MEMORY, MEMORY_DONE,
+from mover_lab import (GO, HELD, HOLD, HOLD_LAST, LANE, LANE_LOST, LANE_UP, LAST_HELD, LEVEL_OFF, MEMORY, MEMORY_DONE, MEMORY_SENT,
                        PASS, PASS_DONE, RELEASE, RESUME, RESUMED, DESTINATION, SEGMENT_BYTES, SOURCE, Drain, Failed, Feeder,
                        Proxy, qemu_rounds, qemu_stream, run, tcp_pair)
 
@@ -210,6 +210,7 @@ def end_is_lost(lab, **silent):
     lab.link.silence(**silent)
     source.order(GO)
     source.settle(0.5)
+    source.wait(MEMORY_SENT)
     equal(source.count(MEMORY_DONE), 0, 'MEMORY_DONE without an answer')
     return stream, source, destination, drain
 
